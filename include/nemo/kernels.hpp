@@ -1,0 +1,150 @@
+// The table of compute kernels: one instance per instruction set, chosen once at start-up.
+//
+// Every function has the same meaning on every instruction set; `reference` (plain scalar float) is
+// the definition and the others are tested against it. Functions never allocate, never do I/O,
+// handle every tail themselves and need no alignment unless said. Matrices are row-major; `ld*` is
+// the distance between rows in elements.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include <nemo/base/half.hpp>
+#include <nemo/tensor/dtype.hpp>
+
+namespace nemo {
+
+/// How activations are handed to a weight format's product.
+enum class ActFormat : std::uint8_t {
+  f32,  // rows of float
+  q8,   // rows of Q8Row: int8 codes with one scale per 32 elements
+};
+
+/// One activation row quantized to int8, as separate arrays:
+///   codes[cols] | scales[cols/32] | sums[cols/16],  cols a multiple of 32.
+/// x[i] ~ scales[i/32] * codes[i];  sums[j] = codes[16j] + ... + codes[16j+15].
+struct Q8Row {
+  std::int8_t* codes;
+  float* scales;
+  std::int32_t* sums;
+
+  /// Codes are padded so that scales start on a 64-byte boundary relative to the row.
+  static constexpr std::int64_t codes_bytes(std::int64_t cols) { return (cols + 63) / 64 * 64; }
+  static constexpr std::int64_t bytes(std::int64_t cols) {
+    return codes_bytes(cols) + ((cols / 32 * 4 + 63) / 64 + (cols / 16 * 4 + 63) / 64) * 64;
+  }
+  static Q8Row at(void* row, std::int64_t cols) {
+    auto* base = static_cast<std::byte*>(row);
+    const std::int64_t scales_at = codes_bytes(cols);
+    const std::int64_t sums_at = scales_at + (cols / 32 * 4 + 63) / 64 * 64;
+    return {reinterpret_cast<std::int8_t*>(base), reinterpret_cast<float*>(base + scales_at),
+            reinterpret_cast<std::int32_t*>(base + sums_at)};
+  }
+};
+
+/// Rows of a stored matrix, as they lie in the file.
+struct WeightRows {
+  const std::byte* data;       // [rows, row_bytes]
+  std::int64_t row_bytes;
+  std::int64_t cols;           // a multiple of the format's block_elements
+};
+
+/// Scratch that a matmul call may use; one per thread, 64-byte aligned.
+inline constexpr std::size_t kMatmulScratchBytes = std::size_t{2} << 20;
+
+/// The arithmetic of one storage format.
+struct FormatKernels {
+  ActFormat act;
+  /// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
+  /// `acts` points at row 0 of the activations (float or Q8Row per `act`), `act_stride` in bytes,
+  /// rows 64-byte aligned. A result depends only on its own weight row and activation row, not on
+  /// how rows were split over calls.
+  void (*matmul)(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
+                 std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+                 std::byte* scratch) noexcept;
+  /// Expands elements [0, cols) of one row to float; the same bits on every instruction set.
+  void (*decode_row)(const std::byte* row, std::int64_t cols, float* out) noexcept;
+};
+
+struct Kernels {
+  std::string_view name;
+
+  /// Indexed by DType; matmul is null for types that are not matrix weights (i8.., f64).
+  const FormatKernels* formats;
+  [[nodiscard]] const FormatKernels& format(DType type) const noexcept {
+    return formats[static_cast<int>(type)];
+  }
+
+  /// Quantizes one row of n floats (n a multiple of 32) into the Q8Row at `out`:
+  /// scale = absmax/127 per 32, codes rounded to nearest; an all-zero block has scale 0.
+  void (*quantize_q8)(const float* x, std::int64_t n, void* out) noexcept;
+  void (*half_from_float)(const float* x, std::int64_t n, Half* out) noexcept;
+  void (*float_from_half)(const Half* x, std::int64_t n, float* out) noexcept;
+
+  // --- float matrix products; accumulate = false overwrites C ---------------------------------
+  /// C[m,n] (+)= A[m,k] * B[n,k]^T
+  void (*gemm_nt)(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+                  const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                  bool accumulate) noexcept;
+  /// C[m,n] (+)= A[m,k] * B[k,n]
+  void (*gemm_nn)(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+                  const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                  bool accumulate) noexcept;
+  /// C[m,n] (+)= A[k,m]^T * B[k,n]
+  void (*gemm_tn)(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+                  const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                  bool accumulate) noexcept;
+
+  // --- elementwise ---------------------------------------------------------------------------
+  /// y_i += x_i
+  void (*add)(const float* x, std::int64_t n, float* y) noexcept;
+  /// y_i += s * x_i
+  void (*axpy)(float s, const float* x, std::int64_t n, float* y) noexcept;
+  /// y_i *= s
+  void (*scale)(float s, std::int64_t n, float* y) noexcept;
+  /// x_i <- max(x_i, 0)^2
+  void (*relu2)(float* x, std::int64_t n) noexcept;
+  /// y_i = w_i * x_i / sqrt(mean(x^2) + eps); x and y may be the same.
+  void (*rms_norm)(const float* x, const float* w, std::int64_t n, float eps, float* y) noexcept;
+  /// g = y * silu(z); per group of `width` channels: out = g / sqrt(mean(g^2) + eps) * w.
+  /// out may be y.
+  void (*gated_group_norm)(const float* y, const float* z, const float* w, std::int64_t groups,
+                           std::int64_t width, float eps, float* out) noexcept;
+  /// y_i = exp(x_i - shift) for i in [0, n), returns their sum; x and y may be the same.
+  float (*exp_sum)(const float* x, std::int64_t n, float shift, float* y) noexcept;
+  float (*max)(const float* x, std::int64_t n) noexcept;  // -inf for n = 0
+
+  // --- Mamba-2 -------------------------------------------------------------------------------
+  /// Causal depthwise convolution and SiLU on channels [c0, c1) of `tokens` rows:
+  ///   out[t,c] = silu(bias[c] + sum_j w[c*taps + j] * u[t - (taps-1) + j, c])
+  /// where u of negative time is history[c*(taps-1) + ..] (oldest first). Afterwards history holds
+  /// the last taps-1 inputs. `u` rows are ldu apart, `out` rows ldo apart; bias may be null.
+  void (*conv_silu)(const float* u, std::int64_t ldu, std::int64_t tokens, std::int64_t c0,
+                    std::int64_t c1, const float* w, const float* bias, std::int64_t taps,
+                    float* history, float* out, std::int64_t ldo) noexcept;
+  /// One head, one token of the state-space recurrence:
+  ///   S[p,n] = decay * S[p,n] + dt * x[p] * B[n];  y[p] = sum_n S[p,n] * C[n] + d * x[p]
+  void (*ssm_step)(float* state, const float* x, const float* b, const float* c, float dt,
+                   float decay, float d, std::int64_t head_dim, std::int64_t state_size,
+                   float* y) noexcept;
+
+  // --- attention over a half-precision cache -------------------------------------------------
+  /// scores[r*lds + t] = sum_c q[r*ldq + c] * k[t*ldk + c]
+  void (*scores_half)(const float* q, std::int64_t ldq, std::int64_t rows, const Half* k,
+                      std::int64_t ldk, std::int64_t tokens, std::int64_t dim, float* scores,
+                      std::int64_t lds) noexcept;
+  /// out[r*ldo + c] += sum_t p[r*ldp + t] * v[t*ldv + c]
+  void (*mix_half)(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v,
+                   std::int64_t ldv, std::int64_t tokens, std::int64_t dim, float* out,
+                   std::int64_t ldo) noexcept;
+};
+
+/// The best table this CPU can run (or the one named by `force`); throws Error{usage} listing the
+/// available names when `force` is unknown or needs instructions this CPU lacks.
+[[nodiscard]] const Kernels& select_kernels(std::string_view force = "");
+/// Tables this CPU can run, slowest (reference) first.
+[[nodiscard]] std::span<const Kernels* const> available_kernels() noexcept;
+
+}  // namespace nemo

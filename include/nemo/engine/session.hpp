@@ -1,0 +1,57 @@
+// One conversation's memory on a shared model: KV cache, Mamba states and the tokens they hold.
+#pragma once
+
+#include <nemo/base/progress.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace nemo {
+
+struct FeedOptions {
+  std::int64_t chunk_tokens = 512;  // prefill granularity; changes rounding only
+  ProgressCallback progress;        // (tokens done, tokens total); false cancels
+};
+
+/// What a session looks like whatever its KV policy. Not thread-safe itself; any number of sessions
+/// may run on one model from different threads.
+class Session {
+ public:
+  /// The state after some number of tokens, to come back to (the Mamba state cannot be cut).
+  class Checkpoint {
+   public:
+    virtual ~Checkpoint() = default;
+    [[nodiscard]] virtual std::int64_t size() const noexcept = 0;  // tokens it stands after
+    [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
+  };
+
+  virtual ~Session() = default;
+
+  /// Evaluates tokens after those already held; logits() then predicts the token after the last.
+  /// Throws Error{capacity} when the context is full, {bad_input} for ids outside the vocabulary,
+  /// {cancelled} when the callback says so; in each case the session still holds exactly the
+  /// tokens it held before, plus the chunks that completed when cancelled.
+  virtual void feed(std::span<const std::int32_t> tokens, const FeedOptions& options = {}) = 0;
+
+  /// As feed, and writes the logits after each tokens[positions[i]] (ascending) to
+  /// out[i * vocab .. ).
+  virtual void feed(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions,
+                    float* out, const FeedOptions& options = {}) = 0;
+
+  /// [vocab]; valid after a feed, until the next call.
+  [[nodiscard]] virtual std::span<const float> logits() const noexcept = 0;
+
+  [[nodiscard]] virtual std::span<const std::int32_t> tokens() const noexcept = 0;
+  [[nodiscard]] virtual std::int64_t capacity() const noexcept = 0;  // context length in tokens
+  [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;      // KV and state memory now held
+
+  [[nodiscard]] virtual std::unique_ptr<Checkpoint> save() const = 0;
+  /// Back to the moment of save(). The checkpoint must be of this session and its tokens a prefix
+  /// of the held ones. logits() is empty until the next feed.
+  virtual void restore(const Checkpoint& checkpoint) = 0;
+  virtual void reset() = 0;
+};
+
+}  // namespace nemo

@@ -132,7 +132,7 @@ void Gguf::index_tensors() {
   tensor_index_.reserve(tensors_.size());
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (!tensor_index_.emplace(tensors_[i].name, i).second) {
-      fail("tensor " + quoted(tensors_[i].name) + " appears twice");
+      fail("tensor " + in_quotes(tensors_[i].name) + " appears twice");
     }
   }
 }
@@ -153,7 +153,7 @@ namespace {
                              std::string_view expected) {
   std::string type(name_of(value.type));
   if (value.type == GgufType::array) type += " of " + std::string(name_of(value.element));
-  gguf.fail("key " + quoted(key) + " has type " + type + ", expected " + std::string(expected));
+  gguf.fail("key " + in_quotes(key) + " has type " + type + ", expected " + std::string(expected));
 }
 
 }  // namespace
@@ -200,7 +200,7 @@ std::optional<std::string_view> Gguf::find_string(std::string_view key) const {
 std::optional<std::vector<std::int64_t>> Gguf::find_ints(std::string_view key) const {
   const GgufValue* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (value->count > kMaxArray) fail("array " + quoted(key) + " is absurdly long");
+  if (value->count > kMaxArray) fail("array " + in_quotes(key) + " is absurdly long");
   const std::uint64_t size = GgufParser::size_of(value->element);
   std::vector<std::int64_t> numbers;
   numbers.reserve(value->count);
@@ -217,7 +217,7 @@ std::optional<std::vector<std::string_view>> Gguf::find_strings(std::string_view
   if (value == nullptr) return std::nullopt;
   if (value->element != GgufType::string) wrong_type(*this, key, *value, "an array of strings");
   if (value->type == GgufType::string) return std::vector{*find_string(key)};
-  if (value->count > kMaxArray) fail("array " + quoted(key) + " is absurdly long");
+  if (value->count > kMaxArray) fail("array " + in_quotes(key) + " is absurdly long");
   GgufCursor cursor(value->bytes, name_);  // walked once at open, so this cannot fail
   std::vector<std::string_view> strings;
   strings.reserve(value->count);
@@ -227,13 +227,13 @@ std::optional<std::vector<std::string_view>> Gguf::find_strings(std::string_view
 
 std::int64_t Gguf::get_int(std::string_view key) const {
   const auto value = find_int(key);
-  if (!value) fail("key " + quoted(key) + " is missing");
+  if (!value) fail("key " + in_quotes(key) + " is missing");
   return *value;
 }
 
 std::string_view Gguf::get_string(std::string_view key) const {
   const auto value = find_string(key);
-  if (!value) fail("key " + quoted(key) + " is missing");
+  if (!value) fail("key " + in_quotes(key) + " is missing");
   return *value;
 }
 

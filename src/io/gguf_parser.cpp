@@ -117,7 +117,7 @@ void GgufParser::check_magic() {
     if (start.starts_with("<!") || start.starts_with("<html")) {
       fail("this is a web page, not a model: the download went wrong");
     }
-    fail("not a GGUF file: it starts with " + quoted(start.substr(0, 4)));
+    fail("not a GGUF file: it starts with " + in_quotes(start.substr(0, 4)));
   }
   (void)cursor_.take(4, "magic");
   const auto version = cursor_.read<std::uint32_t>("version");
@@ -137,7 +137,7 @@ void GgufParser::check_magic() {
 GgufType GgufParser::type(std::string_view key) {
   const auto number = cursor_.read<std::uint32_t>("a value type");
   if (number > static_cast<std::uint32_t>(GgufType::f64)) {
-    fail("key " + quoted(key) + " has unknown value type " + std::to_string(number));
+    fail("key " + in_quotes(key) + " has unknown value type " + std::to_string(number));
   }
   return static_cast<GgufType>(number);
 }
@@ -151,14 +151,14 @@ GgufValue GgufParser::value(std::string_view key) {
   if (kind != GgufType::array) return {kind, kind, 1, cursor_.take(size_of(kind), "a value")};
 
   const GgufType element = type(key);
-  if (element == GgufType::array) fail("key " + quoted(key) + " is an array of arrays");
+  if (element == GgufType::array) fail("key " + in_quotes(key) + " is an array of arrays");
   const auto count = cursor_.read<std::uint64_t>("an array length");
   if (element != GgufType::string) {
-    const auto bytes = checked_mul(count, size_of(element), file_ + ": key " + quoted(key));
-    return {kind, element, count, cursor_.take(bytes, "array " + quoted(key))};
+    const auto bytes = checked_mul(count, size_of(element), file_ + ": key " + in_quotes(key));
+    return {kind, element, count, cursor_.take(bytes, "array " + in_quotes(key))};
   }
   if (count > cursor_.remaining() / 8) {
-    fail("key " + quoted(key) + " says it has " + std::to_string(count) +
+    fail("key " + in_quotes(key) + " says it has " + std::to_string(count) +
          " strings, more than the file has room for");
   }
   const std::uint64_t begin = cursor_.position();
@@ -173,7 +173,7 @@ void GgufParser::metadata(std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::string_view key = cursor_.string("a key");
     if (key.empty()) fail("metadata key " + std::to_string(i) + " has no name");
-    if (!values_.emplace(key, value(key)).second) fail("key " + quoted(key) + " appears twice");
+    if (!values_.emplace(key, value(key)).second) fail("key " + in_quotes(key) + " appears twice");
     keys_.push_back(key);
   }
 }
@@ -184,7 +184,7 @@ void GgufParser::tensor_entries(std::uint64_t count) {
   }
   for (std::uint64_t i = 0; i < count; ++i) {
     GgufTensor tensor{cursor_.string("a tensor name"), DType::f32, 0, {1, 1, 1, 1}, nullptr, 0};
-    const std::string name = "tensor " + quoted(tensor.name);
+    const std::string name = "tensor " + in_quotes(tensor.name);
     if (tensor.name.empty()) fail("tensor " + std::to_string(i) + " has no name");
     const auto rank = cursor_.read<std::uint32_t>("a tensor's rank");
     if (rank > 4)
@@ -219,7 +219,7 @@ void GgufParser::tensor_entries(std::uint64_t count) {
 }
 
 std::string GgufParser::ends(const GgufTensor& tensor, std::uint64_t end) const {
-  return "tensor " + quoted(tensor.name) + " ends at byte " + std::to_string(end) +
+  return "tensor " + in_quotes(tensor.name) + " ends at byte " + std::to_string(end) +
          " but the file has " + std::to_string(bytes_.size()) + ": the download is incomplete";
 }
 
@@ -238,10 +238,10 @@ void GgufParser::place_tensors() {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     GgufTensor& tensor = tensors_[i];
     if (offsets_[i] % alignment != 0) {
-      fail("tensor " + quoted(tensor.name) + " has offset " + std::to_string(offsets_[i]) +
+      fail("tensor " + in_quotes(tensor.name) + " has offset " + std::to_string(offsets_[i]) +
            ", not a multiple of the alignment " + std::to_string(alignment));
     }
-    const std::string what = file_ + ": tensor " + quoted(tensor.name);
+    const std::string what = file_ + ": tensor " + in_quotes(tensor.name);
     const std::uint64_t begin = checked_add(data_start, offsets_[i], what);
     const std::uint64_t end = checked_add(begin, tensor.bytes, what);
     if (end > bytes_.size()) fail(ends(tensor, end));
@@ -255,8 +255,8 @@ void GgufParser::place_tensors() {
   for (std::size_t i = 1; i < order.size(); ++i) {
     const std::size_t before = order[i - 1];
     if (offsets_[before] + tensors_[before].bytes > offsets_[order[i]]) {
-      fail("tensors " + quoted(tensors_[before].name) + " and " + quoted(tensors_[order[i]].name) +
-           " overlap");
+      fail("tensors " + in_quotes(tensors_[before].name) + " and " +
+           in_quotes(tensors_[order[i]].name) + " overlap");
     }
   }
 }
@@ -280,7 +280,7 @@ std::optional<std::int64_t> GgufParser::split_key(std::string_view key) const {
   const auto it = values_.find(key);
   if (it == values_.end()) return std::nullopt;
   const auto value = integer(it->second.type, it->second.bytes.data());
-  if (!value) fail("key " + quoted(key) + " must be an integer");
+  if (!value) fail("key " + in_quotes(key) + " must be an integer");
   return value;
 }
 

@@ -7,7 +7,7 @@
 namespace nemo {
 
 /// `text` in single quotes, control and non-ASCII bytes as \xNN, cut after `limit` bytes.
-[[nodiscard]] inline std::string quoted(std::string_view text, std::size_t limit = 96) {
+[[nodiscard]] inline std::string in_quotes(std::string_view text, std::size_t limit = 96) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string out = "'";
   for (const char c : text.substr(0, limit)) {

@@ -1,0 +1,173 @@
+// A session over a concrete KV cache policy.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nemo/base/error.hpp>
+#include <nemo/engine/session.hpp>
+#include <nemo/model/nemotron_h.hpp>
+
+namespace nemo {
+
+template <KvCache Cache>
+class ModelSession final : public Session {
+ public:
+  ModelSession(const NemotronH<Cache>& model, const Kernels& kernels, int threads, std::int64_t capacity)
+      : model_(model),
+        compute_(kernels, threads),
+        capacity_(capacity),
+        state_(model_.new_state(capacity)),
+        logits_(static_cast<std::size_t>(model_.config().vocab)) {}
+
+  void feed(std::span<const std::int32_t> tokens, const FeedOptions& options) override {
+    feed(tokens, {}, nullptr, options);
+  }
+
+  void feed(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions, float* out,
+            const FeedOptions& options) override {
+    check(tokens, positions, options);
+    const std::int64_t vocab = model_.config().vocab;
+    const auto total = static_cast<std::int64_t>(tokens.size());
+    has_logits_ = false;
+    std::size_t next = 0;  // first position not yet written
+    std::vector<std::int64_t> wanted;
+    std::vector<float> rows;
+    for (std::int64_t begin = 0; begin < total; begin += options.chunk_tokens) {
+      const std::int64_t end = std::min(total, begin + options.chunk_tokens);
+      wanted.clear();
+      for (; next < positions.size() && positions[next] < end; ++next) {
+        wanted.push_back(positions[next] - begin);
+      }
+      const std::size_t asked = wanted.size();
+      // The last token's logits are always kept for logits().
+      const bool extra = end == total && (asked == 0 || wanted.back() != end - begin - 1);
+      if (extra) wanted.push_back(end - begin - 1);
+      float* to = out == nullptr ? logits_.data() : out + static_cast<std::int64_t>(next - asked) * vocab;
+      if (extra && asked > 0) {
+        rows.resize(wanted.size() * static_cast<std::size_t>(vocab));
+        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), wanted,
+            rows.data());
+        std::copy_n(rows.data(), static_cast<std::int64_t>(asked) * vocab, to);
+        std::copy_n(rows.data() + static_cast<std::int64_t>(asked) * vocab, vocab, logits_.data());
+      } else {
+        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), wanted,
+            extra ? logits_.data() : to);
+        if (end == total && !extra) {
+          std::copy_n(to + static_cast<std::int64_t>(asked - 1) * vocab, vocab, logits_.data());
+        }
+      }
+      if (options.progress && !options.progress(static_cast<std::uint64_t>(end),
+                                                static_cast<std::uint64_t>(total)) &&
+          end < total) {
+        throw Error(ErrorCode::cancelled, "evaluation cancelled after " + std::to_string(end) + " of " +
+                                              std::to_string(total) + " tokens");
+      }
+    }
+    has_logits_ = total > 0;
+  }
+
+  [[nodiscard]] std::span<const float> logits() const noexcept override {
+    return has_logits_ ? logits_.span() : std::span<const float>{};
+  }
+  [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept override { return held_; }
+  [[nodiscard]] std::int64_t capacity() const noexcept override { return capacity_; }
+  [[nodiscard]] std::size_t bytes() const noexcept override {
+    std::size_t total = state_.kv.bytes(state_.tokens);
+    for (const Mamba2State& m : state_.mamba) total += m.bytes();
+    return total;
+  }
+
+  [[nodiscard]] std::unique_ptr<Checkpoint> save() const override {
+    return std::make_unique<Saved>(this, state_.mamba, held_);
+  }
+
+  void restore(const Checkpoint& checkpoint) override {
+    const auto* saved = dynamic_cast<const Saved*>(&checkpoint);
+    if (saved == nullptr || saved->owner != this || saved->held.size() > held_.size() ||
+        !std::equal(saved->held.begin(), saved->held.end(), held_.begin())) {
+      throw Error(ErrorCode::bad_input,
+                  "restore: the checkpoint is not of this session's present tokens; save a new one");
+    }
+    state_.mamba = saved->mamba;
+    cut(static_cast<std::int64_t>(saved->held.size()));
+  }
+
+  void reset() override {
+    for (Mamba2State& m : state_.mamba) m.clear();
+    cut(0);
+  }
+
+ private:
+  struct Saved final : Checkpoint {
+    Saved(const ModelSession* session, std::vector<Mamba2State> states, std::vector<std::int32_t> tokens)
+        : owner(session), mamba(std::move(states)), held(std::move(tokens)) {}
+    [[nodiscard]] std::int64_t size() const noexcept override {
+      return static_cast<std::int64_t>(held.size());
+    }
+    [[nodiscard]] std::size_t bytes() const noexcept override {
+      std::size_t total = held.size() * sizeof(std::int32_t);
+      for (const Mamba2State& m : mamba) total += m.bytes();
+      return total;
+    }
+    const ModelSession* owner;
+    std::vector<Mamba2State> mamba;
+    std::vector<std::int32_t> held;
+  };
+
+  void check(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions,
+             const FeedOptions& options) const {
+    const auto total = static_cast<std::int64_t>(tokens.size());
+    if (options.chunk_tokens < 1) throw Error(ErrorCode::usage, "chunk: must be at least 1 token");
+    const std::int64_t room = capacity_ - state_.tokens;
+    if (total > room) {
+      throw Error(ErrorCode::capacity,
+                  "context full: " + std::to_string(total) + " more tokens do not fit beside the " +
+                      std::to_string(state_.tokens) + " held in a context of " + std::to_string(capacity_) +
+                      "; use a larger --ctx-size");
+    }
+    const std::int64_t vocab = model_.config().vocab;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || tokens[i] >= vocab) {
+        throw Error(ErrorCode::bad_input, "token " + std::to_string(tokens[i]) + " at position " +
+                                              std::to_string(i) + " is outside the vocabulary of " +
+                                              std::to_string(vocab));
+      }
+    }
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      if (positions[i] < 0 || positions[i] >= total || (i > 0 && positions[i] <= positions[i - 1])) {
+        throw Error(ErrorCode::bad_input, "logit positions must ascend and lie among the fed tokens");
+      }
+    }
+  }
+
+  void run(std::span<const std::int32_t> chunk, std::span<const std::int64_t> wanted, float* out) {
+    try {
+      model_.forward(compute_, state_, chunk, wanted, out);
+    } catch (...) {
+      reset();  // some layers have advanced and others not: nothing of the sequence can be kept
+      throw;
+    }
+    held_.insert(held_.end(), chunk.begin(), chunk.end());
+  }
+
+  void cut(std::int64_t tokens) {
+    state_.kv.truncate(tokens);
+    state_.tokens = tokens;
+    held_.resize(static_cast<std::size_t>(tokens));
+    has_logits_ = false;
+  }
+
+  NemotronH<Cache> model_;
+  Compute compute_;
+  std::int64_t capacity_;
+  typename NemotronH<Cache>::State state_;
+  std::vector<std::int32_t> held_;
+  AlignedBuffer<float> logits_;
+  bool has_logits_ = false;
+};
+
+}  // namespace nemo

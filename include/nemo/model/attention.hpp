@@ -1,0 +1,213 @@
+// Causal grouped-query attention without position encoding, over any KV cache policy.
+//
+//   o_t = softmax(q_t K^T / sqrt(head_dim)) V   over positions <= t;   out = W_o o
+//
+// Scores are made tile by tile with a running maximum, so no row of the score matrix ever exists.
+// Tiles and ranges start at fixed positions: what a query gets depends on its own row and the
+// cache, not on the chunk it came in or on the number of threads.
+#pragma once
+
+#include <nemo/cache/kv_cache.hpp>
+#include <nemo/model/matrix.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace nemo {
+
+struct AttentionWeights {
+  Matrix q, k, v, o;  // [q_heads*head_dim, d], [kv_heads*head_dim, d] twice, [d, q_heads*head_dim]
+  std::vector<float> o_bias;  // empty or [d]
+  std::int64_t q_heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  float scale = 0;
+};
+
+/// Projects, caches and attends `tokens` rows whose first position is `past`.
+/// x: normalised input; out: [tokens, d], ldo floats apart. `slot`: index among attention layers.
+template <KvCache Cache>
+void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+               std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo);
+
+namespace detail {
+
+inline constexpr std::int64_t kTile =
+    128;  // cached positions per score tile: 64 x 128 floats stay in L1
+inline constexpr std::int64_t kRange = 512;     // positions per independently computed partial
+inline constexpr std::int64_t kQueryRows = 64;  // query rows (tokens x heads of a group) per item
+
+/// Softmax-weighted values of some rows over one range, before the division by `sum`.
+struct Partial {
+  float* max;  // [rows]; -inf where nothing is visible
+  float* sum;  // [rows]
+  float* acc;  // [rows, dim]
+};
+
+/// Rows of one kv head: `tokens` queries from position `first_position`, `group` heads each.
+struct QueryBlock {
+  const float* q;  // [tokens*group, dim], scaled
+  std::int64_t tokens;
+  std::int64_t group;
+  std::int64_t first_position;
+};
+
+template <KvCache Cache>
+void attend_range(const Kernels& kernels, const Cache& cache, const KvRange& range,
+                  const QueryBlock& block, std::int64_t dim, float* scores, const Partial& out) {
+  const std::int64_t rows = block.tokens * block.group;
+  std::fill_n(out.max, rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(out.sum, rows, 0.0f);
+  std::fill_n(out.acc, rows * dim, 0.0f);
+  const std::int64_t end = range.first + range.tokens;
+  for (std::int64_t first = range.first; first < end; first += kTile) {
+    const KvRange tile{range.layer, range.head, first, std::min(kTile, end - first)};
+    cache.scores(kernels, tile, block.q, dim, rows, scores, kTile);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t position = block.first_position + r / block.group;
+      const std::int64_t visible = std::clamp<std::int64_t>(position + 1 - first, 0, tile.tokens);
+      float* s = scores + r * kTile;
+      std::fill(s + visible, s + tile.tokens, 0.0f);
+      if (visible == 0) continue;
+      const float max = std::max(out.max[r], kernels.max(s, visible));
+      const float correction = std::exp(out.max[r] - max);
+      out.sum[r] = out.sum[r] * correction + kernels.exp_sum(s, visible, max, s);
+      if (correction != 1.0f) kernels.scale(correction, dim, out.acc + r * dim);
+      out.max[r] = max;
+    }
+    cache.mix(kernels, tile, scores, kTile, rows, out.acc, dim);
+  }
+}
+
+/// total <- total + part, in the order of ranges.
+inline void merge(const Kernels& kernels, std::int64_t rows, std::int64_t dim, const Partial& part,
+                  const Partial& total) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    if (part.sum[r] == 0.0f) continue;
+    const float max = std::max(total.max[r], part.max[r]);
+    const float keep = std::exp(total.max[r] - max);
+    const float add = std::exp(part.max[r] - max);
+    total.sum[r] = total.sum[r] * keep + part.sum[r] * add;
+    kernels.scale(keep, dim, total.acc + r * dim);
+    kernels.axpy(add, part.acc + r * dim, dim, total.acc + r * dim);
+    total.max[r] = max;
+  }
+}
+
+/// q, out: [tokens, q_heads*dim]. The keys and values of these tokens are already in the cache.
+template <KvCache Cache>
+void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std::int64_t slot,
+            std::int64_t past, std::int64_t tokens, const float* q, std::int64_t ldq, float* out,
+            std::int64_t ldo) {
+  Arena::Scope scope(compute.arena);
+  const std::int64_t dim = w.head_dim;
+  const std::int64_t group = w.q_heads / w.kv_heads;
+  const std::int64_t block_tokens = std::clamp<std::int64_t>(kQueryRows / group, 1, tokens);
+  const std::int64_t blocks = (tokens + block_tokens - 1) / block_tokens;
+  const std::int64_t rows = block_tokens * group;
+  // Few queries: threads share the ranges of one block. Many: each block walks its own ranges.
+  const bool split_ranges = blocks * w.kv_heads < 4 * std::int64_t{16};
+  const std::int64_t all_ranges = (past + tokens + kRange - 1) / kRange;
+  const std::int64_t splits = split_ranges ? all_ranges : 1;
+
+  const std::int64_t partial_floats = padded(rows) * 2 + padded(rows * dim);
+  const auto partial_at = [&](float* p) {
+    return Partial{p, p + padded(rows), p + padded(rows) * 2};
+  };
+  const std::int64_t units = w.kv_heads * blocks;
+  auto* queries = compute.arena.take<float>(units * padded(rows * dim));
+  auto* scores = compute.arena.take<float>(compute.threads * rows * kTile);
+  auto* spare = compute.arena.take<float>(compute.threads * partial_floats);
+  auto* partials = compute.arena.take<float>(units * splits * partial_floats);
+
+  const auto block_of = [&](std::int64_t unit) {
+    const std::int64_t t0 = unit % blocks * block_tokens;
+    return QueryBlock{queries + unit * padded(rows * dim), std::min(block_tokens, tokens - t0),
+                      group, past + t0};
+  };
+  for (std::int64_t unit = 0; unit < units; ++unit) {
+    const QueryBlock block = block_of(unit);
+    const std::int64_t head = unit / blocks;
+    float* to = queries + unit * padded(rows * dim);
+    for (std::int64_t t = 0; t < block.tokens; ++t) {
+      const float* from = q + (block.first_position - past + t) * ldq + head * group * dim;
+      for (std::int64_t i = 0; i < group * dim; ++i) to[t * group * dim + i] = w.scale * from[i];
+    }
+  }
+  const auto range_of = [&](std::int64_t unit, std::int64_t index) {
+    const QueryBlock block = block_of(unit);
+    const std::int64_t end = block.first_position + block.tokens;  // nothing later is visible
+    const std::int64_t first = index * kRange;
+    return KvRange{slot, unit / blocks, first, std::clamp<std::int64_t>(end - first, 0, kRange)};
+  };
+
+  parallel_for(compute.threads, units * splits, [&](std::int64_t item) {
+    const std::int64_t unit = item / splits;
+    const QueryBlock block = block_of(unit);
+    const std::int64_t thread = omp_get_thread_num();
+    float* s = scores + thread * rows * kTile;
+    const Partial own = partial_at(partials + item * partial_floats);
+    if (split_ranges) {
+      attend_range(compute.kernels, cache, range_of(unit, item % splits), block, dim, s, own);
+      return;
+    }
+    const Partial part = partial_at(spare + thread * partial_floats);
+    attend_range(compute.kernels, cache, range_of(unit, 0), block, dim, s, own);
+    for (std::int64_t index = 1; index < all_ranges; ++index) {
+      const KvRange range = range_of(unit, index);
+      if (range.tokens == 0) break;
+      attend_range(compute.kernels, cache, range, block, dim, s, part);
+      merge(compute.kernels, block.tokens * group, dim, part, own);
+    }
+  });
+
+  parallel_for(blocks > 1 ? compute.threads : 1, units, [&](std::int64_t unit) {
+    const QueryBlock block = block_of(unit);
+    const Partial total = partial_at(partials + unit * splits * partial_floats);
+    for (std::int64_t index = 1; index < splits; ++index) {
+      merge(compute.kernels, block.tokens * group, dim,
+            partial_at(partials + (unit * splits + index) * partial_floats), total);
+    }
+    const std::int64_t head = unit / blocks;
+    for (std::int64_t r = 0; r < block.tokens * group; ++r) {
+      float* to =
+          out + (block.first_position - past + r / group) * ldo + (head * group + r % group) * dim;
+      const float inverse = 1.0f / total.sum[r];
+      for (std::int64_t i = 0; i < dim; ++i) to[i] = total.acc[r * dim + i] * inverse;
+    }
+  });
+}
+
+}  // namespace detail
+
+template <KvCache Cache>
+void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+               std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo) {
+  Arena::Scope scope(compute.arena);
+  const std::int64_t tokens = x.rows();
+  const std::int64_t q_width = w.q_heads * w.head_dim;
+  const std::int64_t kv_width = w.kv_heads * w.head_dim;
+  const std::int64_t ldq = padded(q_width);
+  const std::int64_t ldkv = padded(kv_width);
+  auto* q = compute.arena.take<float>(tokens * ldq);
+  auto* k = compute.arena.take<float>(tokens * ldkv);
+  auto* v = compute.arena.take<float>(tokens * ldkv);
+  auto* mixed = compute.arena.take<float>(tokens * ldq);
+  const auto product = [&](const Matrix& m, float* y, std::int64_t ldy) {
+    return Product{&m, 0, x.form(act_format(compute, m)), tokens, y, ldy};
+  };
+  const Product projections[] = {product(w.q, q, ldq), product(w.k, k, ldkv),
+                                 product(w.v, v, ldkv)};
+  run_products(compute, projections);
+
+  cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
+  detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq);
+
+  Activations mixed_rows(compute, mixed, tokens, q_width, ldq);
+  linear(compute, w.o, mixed_rows, out, ldo);
+  if (!w.o_bias.empty()) add_bias(compute, w.o_bias, tokens, out, ldo);
+}
+
+}  // namespace nemo

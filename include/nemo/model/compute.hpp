@@ -1,0 +1,37 @@
+// What a forward pass computes with: kernels, threads, temporary memory.
+#pragma once
+
+#include <nemo/base/aligned.hpp>
+#include <nemo/base/arena.hpp>
+#include <nemo/base/parallel.hpp>
+#include <nemo/kernels.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nemo {
+
+/// Owned by one session; a forward pass takes and gives back memory from `arena`.
+struct Compute {
+  Compute(const Kernels& table, int thread_count)
+      : kernels(table),
+        threads(thread_count),
+        scratch(kMatmulScratchBytes * static_cast<std::size_t>(thread_count)) {}
+
+  /// The calling thread's matmul scratch, inside parallel_for.
+  [[nodiscard]] std::byte* thread_scratch() noexcept {
+    return scratch.data() + kMatmulScratchBytes * static_cast<std::size_t>(omp_get_thread_num());
+  }
+
+  const Kernels& kernels;
+  int threads;
+  Arena arena;
+  AlignedBuffer<std::byte> scratch;
+};
+
+/// Distance between rows of a temporary matrix: every row starts on a cache line.
+[[nodiscard]] constexpr std::int64_t padded(std::int64_t floats) noexcept {
+  return (floats + 15) / 16 * 16;
+}
+
+}  // namespace nemo

@@ -1,0 +1,83 @@
+// A stored weight matrix of any format, and the products y = W x the modules are made of.
+#pragma once
+
+#include <nemo/model/compute.hpp>
+#include <nemo/tensor/dtype.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace nemo {
+
+/// `count` matrices [rows, cols] of one format, one after the other (count > 1: stacked experts).
+/// Does not own its bytes: they lie in the mapped file or in a buffer of the weights object.
+struct Matrix {
+  DType type = DType::f32;
+  std::int64_t count = 0;  // 0: the matrix is absent
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const std::byte* data = nullptr;  // [count, rows, row_bytes(type, cols)]
+  std::vector<float> scales;        // empty, or one factor for all, or [count] (NVFP4)
+
+  [[nodiscard]] explicit operator bool() const noexcept { return count > 0; }
+  [[nodiscard]] std::int64_t row_size() const noexcept { return row_bytes(type, cols); }
+  [[nodiscard]] std::int64_t bytes() const noexcept { return count * rows * row_size(); }
+  [[nodiscard]] float scale(std::int64_t index) const noexcept {
+    if (scales.empty()) return 1.0f;
+    return scales.size() == 1 ? scales[0] : scales[static_cast<std::size_t>(index)];
+  }
+};
+
+/// Activation rows in the forms the weight formats want; a form is made once, on first use.
+class Activations {
+ public:
+  /// x: [rows, cols], rows `stride` floats apart and 64-byte aligned; must outlive this object.
+  Activations(Compute& compute, const float* x, std::int64_t rows, std::int64_t cols,
+              std::int64_t stride)
+      : compute_(compute), x_(x), rows_(rows), cols_(cols), stride_(stride) {}
+
+  struct Form {
+    const std::byte* data;
+    std::int64_t stride;  // bytes
+  };
+  [[nodiscard]] Form form(ActFormat format);
+  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
+
+ private:
+  Compute& compute_;
+  const float* x_;
+  std::int64_t rows_;
+  std::int64_t cols_;
+  std::int64_t stride_;
+  const std::byte* q8_ = nullptr;
+};
+
+/// One y = W x: y[t*ldy + r] = scale * sum_c W[index][r, c] x[t, c].
+struct Product {
+  const Matrix* w;
+  std::int64_t index;  // which of w->count matrices
+  Activations::Form x;
+  std::int64_t tokens;
+  float* y;
+  std::int64_t ldy;
+};
+
+/// Runs products, which must not depend on each other, in one parallel region.
+void run_products(Compute& compute, std::span<const Product> products);
+
+/// y = W x for a single matrix.
+void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy);
+
+/// y[t] += bias for every row.
+void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
+              std::int64_t ldy);
+
+/// The form of activations that products with `w` read.
+[[nodiscard]] inline ActFormat act_format(const Compute& compute, const Matrix& w) noexcept {
+  return compute.kernels.format(w.type).act;
+}
+
+}  // namespace nemo

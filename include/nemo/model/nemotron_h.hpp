@@ -1,0 +1,121 @@
+// The whole network: one norm and one mixer per layer around a residual stream.
+//
+//   h = Embed[token];   h += Mixer_n(RmsNorm_n(h)) for each layer n;   logits = W_head RmsNorm(h)
+//
+// Start reading here; the mixers are mamba2.hpp, attention.hpp, mlp.hpp and moe.hpp.
+#pragma once
+
+#include <nemo/cache/kv_cache.hpp>
+#include <nemo/model/weights.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace nemo {
+
+/// A Nemotron-H model over one KV cache policy, e.g. NemotronH<Fp16Cache>. Immutable: all that
+/// changes lies in State.
+template <KvCache Cache>
+class NemotronH {
+ public:
+  /// What one sequence has accumulated after `tokens` tokens.
+  struct State {
+    Cache kv;
+    std::vector<Mamba2State> mamba;  // one per Mamba-2 layer, in model order
+    std::int64_t tokens = 0;
+  };
+
+  explicit NemotronH(std::shared_ptr<const ModelWeights> weights) : weights_(std::move(weights)) {}
+
+  [[nodiscard]] const ModelConfig& config() const noexcept { return weights_->config; }
+
+  /// An empty sequence with room for `capacity` tokens.
+  [[nodiscard]] State new_state(std::int64_t capacity) const {
+    KvShape shape{{}, capacity};
+    std::vector<Mamba2State> mamba;
+    for (const LayerConfig& layer : config().layers) {
+      if (layer.kind == LayerKind::attention)
+        shape.layers.push_back({layer.kv_heads, layer.head_dim});
+      if (layer.kind == LayerKind::mamba) mamba.emplace_back(config().mamba);
+    }
+    return {Cache(shape), std::move(mamba), 0};
+  }
+
+  /// Evaluates one chunk of tokens after those in `state` and writes the logits that follow
+  /// tokens[positions[i]] to logits[i * vocab ..]. Ids must be in the vocabulary and the state must
+  /// have room.
+  void forward(Compute& compute, State& state, std::span<const std::int32_t> tokens,
+               std::span<const std::int64_t> positions, float* logits) const {
+    Arena::Scope scope(compute.arena);
+    const std::int64_t d = config().hidden;
+    const std::int64_t ld = padded(d);
+    const auto count = static_cast<std::int64_t>(tokens.size());
+    auto* h = compute.arena.take<float>(count * ld);  // residual stream [tokens, d]
+    embed(compute, tokens, h, ld);
+    run_layers(compute, state, h, ld, count);
+    state.tokens += count;
+    head(compute, h, ld, positions, logits);
+  }
+
+ private:
+  void embed(Compute& compute, std::span<const std::int32_t> tokens, float* h,
+             std::int64_t ld) const {
+    const Matrix& table = weights_->embeddings;
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      compute.kernels.format(table.type)
+          .decode_row(table.data + tokens[t] * table.row_size(), table.cols,
+                      h + static_cast<std::int64_t>(t) * ld);
+    }
+  }
+
+  void run_layers(Compute& compute, State& state, float* h, std::int64_t ld,
+                  std::int64_t tokens) const {
+    const std::int64_t d = config().hidden;
+    std::int64_t attention_slot = 0;
+    std::size_t mamba_slot = 0;
+    for (const LayerWeights& layer : weights_->layers) {
+      Arena::Scope scope(compute.arena);
+      auto* normed = compute.arena.take<float>(tokens * ld);
+      auto* mixed = compute.arena.take<float>(tokens * ld);
+      const int norm_threads = tokens >= 8 ? compute.threads : 1;
+      parallel_for(norm_threads, tokens, [&](std::int64_t t) {
+        compute.kernels.rms_norm(h + t * ld, layer.norm.data(), d, config().norm_eps,
+                                 normed + t * ld);
+      });
+      Activations x(compute, normed, tokens, d, ld);
+      if (const auto* m = std::get_if<Mamba2Weights>(&layer.mixer)) {
+        mamba2(compute, *m, x, state.mamba[mamba_slot++], mixed, ld);
+      } else if (const auto* a = std::get_if<AttentionWeights>(&layer.mixer)) {
+        attention(compute, *a, x, state.kv, attention_slot++, state.tokens, mixed, ld);
+      } else if (const auto* f = std::get_if<MlpWeights>(&layer.mixer)) {
+        mlp(compute, *f, x, mixed, ld);
+      } else {
+        moe(compute, std::get<MoeWeights>(layer.mixer), x, mixed, ld);
+      }
+      parallel_for(norm_threads, tokens,
+                   [&](std::int64_t t) { compute.kernels.add(mixed + t * ld, d, h + t * ld); });
+    }
+  }
+
+  void head(Compute& compute, const float* h, std::int64_t ld,
+            std::span<const std::int64_t> positions, float* logits) const {
+    if (positions.empty()) return;
+    const std::int64_t d = config().hidden;
+    const auto count = static_cast<std::int64_t>(positions.size());
+    auto* rows = compute.arena.take<float>(count * ld);
+    for (std::int64_t i = 0; i < count; ++i) {
+      compute.kernels.rms_norm(h + positions[static_cast<std::size_t>(i)] * ld,
+                               weights_->final_norm.data(), d, config().norm_eps, rows + i * ld);
+    }
+    Activations x(compute, rows, count, d, ld);
+    linear(compute, weights_->head, x, logits, config().vocab);
+  }
+
+  std::shared_ptr<const ModelWeights> weights_;
+};
+
+}  // namespace nemo

@@ -1,0 +1,25 @@
+# Finds PCRE2 (8-bit), for this build and, installed next to nemoConfig.cmake, for its consumers.
+
+# Makes the target nemo::pcre2, through PCRE2's own CMake package (vcpkg, conan, brew) or pkg-config
+# (Debian). Sets nemo_pcre2_FOUND.
+macro(nemo_find_pcre2)
+  set(nemo_pcre2_FOUND TRUE)
+  if(NOT TARGET nemo::pcre2)
+    find_package(PCRE2 CONFIG QUIET COMPONENTS 8BIT)
+    if(TARGET PCRE2::8BIT)
+      add_library(nemo::pcre2 INTERFACE IMPORTED GLOBAL)
+      target_link_libraries(nemo::pcre2 INTERFACE PCRE2::8BIT)
+    else()
+      find_package(PkgConfig QUIET)
+      if(PKG_CONFIG_FOUND)
+        pkg_check_modules(NEMO_PCRE2 QUIET IMPORTED_TARGET GLOBAL libpcre2-8)
+      endif()
+      if(TARGET PkgConfig::NEMO_PCRE2)
+        add_library(nemo::pcre2 INTERFACE IMPORTED GLOBAL)
+        target_link_libraries(nemo::pcre2 INTERFACE PkgConfig::NEMO_PCRE2)
+      else()
+        set(nemo_pcre2_FOUND FALSE)
+      endif()
+    endif()
+  endif()
+endmacro()

@@ -14,7 +14,7 @@ enum class DType : std::uint8_t {
   q4_0, q4_1, q5_0, q5_1, q8_0,
   q2_k, q3_k, q4_k, q5_k, q6_k,
   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq4_nl, iq4_xs,
-  tq1_0, tq2_0, q1_0, mxfp4, nvfp4,
+  tq1_0, tq2_0, q1_0, q2_0, mxfp4, nvfp4,
   i8, i16, i32, i64, f64,
   count
 };

@@ -1,0 +1,100 @@
+// Chooses the kernel table once: the fastest whose instructions this CPU and operating system have.
+#include <string>
+#include <vector>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
+#include <nemo/base/error.hpp>
+
+#include <kernels/cpu/tables.hpp>
+
+namespace nemo {
+namespace {
+
+/// A table this build contains, and the first CPU feature of its list that is absent ("" = runs).
+struct Candidate {
+  const Kernels* table;
+  std::string_view missing;
+};
+
+#if defined(NEMO_HAVE_AVX2) || defined(NEMO_HAVE_AVX512VNNI)
+
+// A macro because __builtin_cpu_supports takes string literals only. It asks CPUID and, for the
+// vector registers that the operating system must save, XGETBV.
+#define NEMO_NEED(feature) \
+  if (!__builtin_cpu_supports(feature)) return feature
+
+/// clang 14 does not know "f16c" as a name; the registers are covered by the check for AVX2.
+bool has_f16c() noexcept {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
+std::string_view missing_for_avx2() noexcept {
+  NEMO_NEED("avx2");
+  NEMO_NEED("fma");
+  NEMO_NEED("bmi2");
+  return has_f16c() ? "" : "f16c";
+}
+
+[[maybe_unused]] std::string_view missing_for_avx512vnni() noexcept {
+  if (const std::string_view missing = missing_for_avx2(); !missing.empty()) return missing;
+  NEMO_NEED("avx512f");
+  NEMO_NEED("avx512bw");
+  NEMO_NEED("avx512dq");
+  NEMO_NEED("avx512vl");
+  NEMO_NEED("avx512cd");
+  NEMO_NEED("avx512vnni");
+  return "";
+}
+
+#undef NEMO_NEED
+#endif
+
+/// Tables of this build, slowest first.
+std::vector<Candidate> candidates() {
+  std::vector<Candidate> all{{&kReferenceKernels, ""}};
+#ifdef NEMO_HAVE_AVX2
+  all.push_back({&kAvx2Kernels, missing_for_avx2()});
+#endif
+#ifdef NEMO_HAVE_AVX512VNNI
+  all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
+#endif
+  return all;
+}
+
+std::vector<const Kernels*> runnable() {
+  std::vector<const Kernels*> tables;
+  for (const Candidate& candidate : candidates()) {
+    if (candidate.missing.empty()) tables.push_back(candidate.table);
+  }
+  return tables;
+}
+
+}  // namespace
+
+std::span<const Kernels* const> available_kernels() noexcept {
+  static const std::vector<const Kernels*> tables = runnable();
+  return tables;
+}
+
+const Kernels& select_kernels(std::string_view force) {
+  if (force.empty()) return *available_kernels().back();
+  std::string names;
+  for (const Kernels* table : available_kernels()) {
+    if (table->name == force) return *table;
+    names += (names.empty() ? "" : ", ") + std::string(table->name);
+  }
+  for (const Candidate& candidate : candidates()) {
+    if (candidate.table->name != force) continue;
+    throw Error(ErrorCode::usage, "kernels '" + std::string(force) + "' need the CPU feature '" +
+                                      std::string(candidate.missing) +
+                                      "', which this machine lacks; available: " + names);
+  }
+  throw Error(ErrorCode::usage,
+              "unknown kernels '" + std::string(force) + "'; available: " + names);
+}
+
+}  // namespace nemo

@@ -137,6 +137,10 @@ void Gguf::index_tensors() {
   }
 }
 
+void Gguf::will_need() const noexcept {
+  for (const MappedFile& file : files_) file.will_need(0, file.size());
+}
+
 const GgufTensor* Gguf::find_tensor(std::string_view name) const noexcept {
   const auto it = tensor_index_.find(name);
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];

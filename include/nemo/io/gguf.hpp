@@ -76,6 +76,9 @@ class Gguf {
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
   [[nodiscard]] std::size_t parts() const noexcept { return files_.empty() ? 1 : files_.size(); }
 
+  /// Asks the system to read all parts ahead.
+  void will_need() const noexcept;
+
   [[nodiscard]] std::span<const GgufTensor> tensors() const noexcept { return tensors_; }
   [[nodiscard]] const GgufTensor* find_tensor(std::string_view name) const noexcept;
 

@@ -1,0 +1,72 @@
+// Lookup of tensors by canonical name, small conversions, and the choice of reader for a path.
+#include <nemo/base/error.hpp>
+#include <nemo/base/half.hpp>
+#include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/gguf_checkpoint.hpp>
+#include <nemo/io/printable.hpp>
+
+#include <cstring>
+
+namespace nemo {
+namespace {
+
+template <class T>
+std::vector<float> converted(const TensorRef& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    std::memcpy(&value, tensor.data + i * sizeof(T), sizeof(T));
+    values[i] = to_float(value);
+  }
+  return values;
+}
+
+}  // namespace
+
+std::vector<float> read_floats(const TensorRef& tensor) {
+  switch (tensor.type) {
+    case DType::f32:
+      return converted<float>(tensor);
+    case DType::f16:
+      return converted<Half>(tensor);
+    case DType::bf16:
+      return converted<BFloat16>(tensor);
+    default:
+      throw Error(ErrorCode::unsupported, "tensor " + in_quotes(tensor.stored) + " has type " +
+                                              std::string(info(tensor.type).name) +
+                                              ", expected F32, F16 or BF16");
+  }
+}
+
+const TensorRef* Checkpoint::find(std::string_view name) const noexcept {
+  const auto it = index_.find(name);
+  return it == index_.end() ? nullptr : it->second;
+}
+
+const TensorRef& Checkpoint::tensor(std::string_view name) const {
+  if (const TensorRef* found = find(name)) return *found;
+  throw Error(ErrorCode::bad_file, path_ + ": tensor " + in_quotes(name) + " is missing");
+}
+
+std::int64_t Checkpoint::tensor_bytes() const noexcept {
+  std::int64_t bytes = 0;
+  for (const TensorRef& tensor : tensors_) bytes += tensor.bytes();
+  return bytes;
+}
+
+void Checkpoint::add(TensorRef tensor) {
+  const TensorRef& kept = tensors_.emplace_back(std::move(tensor));
+  index_.emplace(kept.name, &kept);
+}
+
+std::shared_ptr<const Checkpoint> open_checkpoint(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw Error(ErrorCode::unsupported, "'" + path.string() +
+                                            "' is a directory; Hugging Face and MLX directories "
+                                            "load in a later release: give a GGUF file");
+  }
+  return checkpoint_from_gguf(Gguf::open(path));
+}
+
+}  // namespace nemo

@@ -1,0 +1,300 @@
+// Maps GGUF tensor names to canonical ones and checks every shape on the way.
+#include <nemo/base/error.hpp>
+#include <nemo/checkpoint/gguf_checkpoint.hpp>
+#include <nemo/io/printable.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+#include <unordered_set>
+
+namespace nemo {
+namespace {
+
+using Shape = std::vector<std::int64_t>;  // row-major
+
+/// A file's dims (contiguous first) without the ones: {K, 1, C} and {K, C} are the same bytes.
+Shape squeezed(const GgufTensor& tensor) {
+  Shape shape;
+  for (std::size_t d = 4; d-- > 0;) {
+    if (tensor.dims[d] != 1) shape.push_back(tensor.dims[d]);
+  }
+  return shape;
+}
+Shape squeezed(const Shape& full) {
+  Shape shape;
+  std::copy_if(full.begin(), full.end(), std::back_inserter(shape), [](auto n) { return n != 1; });
+  return shape;
+}
+
+/// As GGUF tools print them: contiguous dimension first.
+std::string as_dims(const Shape& shape) {
+  std::string text = "{";
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    text += std::to_string(shape[i]) + (i > 0 ? ", " : "}");
+  }
+  return text;
+}
+
+bool is_float(DType type) {
+  return type == DType::f32 || type == DType::f16 || type == DType::bf16;
+}
+bool is_matrix(DType type) {
+  return type != DType::i8 && type != DType::i16 && type != DType::i32 && type != DType::i64 &&
+         type != DType::f64;
+}
+
+class GgufCheckpoint final : public Checkpoint {
+ public:
+  explicit GgufCheckpoint(Gguf gguf) : gguf_(std::move(gguf)) {
+    path_ = gguf_.name();
+    config_ = config_from_gguf(gguf_);
+    matrix("embeddings.weight", "token_embd.weight", {config_.vocab, config_.hidden});
+    for (std::size_t i = 0; i < config_.layers.size(); ++i) map_layer(i);
+    values("norm_f.weight", "output_norm.weight", {config_.hidden});
+    if (!config_.tied_head) {
+      matrix("lm_head.weight", "output.weight", {config_.vocab, config_.hidden});
+    }
+    for (const GgufTensor& tensor : gguf_.tensors()) {
+      if (!used_.contains(tensor.name)) ignored_.emplace_back(tensor.name);
+    }
+  }
+
+  [[nodiscard]] std::string container() const override {
+    std::string text = "GGUF v" + std::to_string(gguf_.version());
+    if (gguf_.parts() > 1) text += ", " + std::to_string(gguf_.parts()) + " files";
+    return text;
+  }
+  [[nodiscard]] text::TokenizerData tokenizer() const override;
+  [[nodiscard]] std::string chat_template() const override {
+    return std::string(gguf_.find_string("tokenizer.chat_template").value_or(""));
+  }
+  [[nodiscard]] SamplingDefaults sampling() const override;
+  void will_need() const override { gguf_.will_need(); }
+
+ private:
+  void map_layer(std::size_t index);
+  void map_mamba(const std::string& to, const std::string& from);
+  void map_attention(const std::string& to, const std::string& from, const LayerConfig& layer);
+  void map_moe(const std::string& to, const std::string& from, const LayerConfig& layer);
+
+  [[nodiscard]] const GgufTensor& require(const std::string& name) const {
+    if (const GgufTensor* tensor = gguf_.find_tensor(name)) return *tensor;
+    gguf_.fail("tensor " + in_quotes(name) + " is missing");
+  }
+  void check_shape(const GgufTensor& tensor, const Shape& expected) const {
+    if (squeezed(tensor) == squeezed(expected)) return;
+    Shape found(tensor.dims.begin(), tensor.dims.begin() + std::max(tensor.rank, 1));
+    std::reverse(found.begin(), found.end());
+    gguf_.fail("tensor " + in_quotes(tensor.name) + " has dims " + as_dims(found) +
+               ", the model's sizes ask for " + as_dims(expected));
+  }
+  void keep(const std::string& canonical, const GgufTensor& tensor, const Shape& shape,
+            std::vector<float> scales = {}) {
+    TensorRef ref;
+    ref.name = canonical;
+    ref.stored = tensor.name;
+    ref.type = tensor.type;
+    ref.rank = static_cast<int>(shape.size());
+    std::copy(shape.begin(), shape.end(), ref.shape.begin());
+    ref.data = tensor.data;
+    ref.scales = std::move(scales);
+    used_.insert(tensor.name);
+    add(std::move(ref));
+  }
+
+  /// A matrix, or a stack of them, of any weight format.
+  void matrix(const std::string& canonical, const std::string& name, const Shape& shape) {
+    const GgufTensor& tensor = require(name);
+    check_shape(tensor, shape);
+    check_matrix(tensor);
+    keep(canonical, tensor, shape, side_scales(name, shape));
+  }
+  void check_matrix(const GgufTensor& tensor) const {
+    if (is_matrix(tensor.type)) return;
+    gguf_.fail("tensor " + in_quotes(tensor.name) + " has type " +
+               std::string(info(tensor.type).name) + ", which cannot hold a weight matrix");
+  }
+  /// Small vectors that are used as float.
+  void values(const std::string& canonical, const std::string& name, const Shape& shape) {
+    const GgufTensor& tensor = require(name);
+    check_shape(tensor, shape);
+    check_float(tensor);
+    keep(canonical, tensor, shape);
+  }
+  void optional_values(const std::string& canonical, const std::string& name, const Shape& shape) {
+    if (gguf_.find_tensor(name) != nullptr) values(canonical, name, shape);
+  }
+  void check_float(const GgufTensor& tensor) const {
+    if (is_float(tensor.type)) return;
+    gguf_.fail("tensor " + in_quotes(tensor.name) + " has type " +
+               std::string(info(tensor.type).name) + ", expected F32, F16 or BF16");
+  }
+  [[nodiscard]] std::vector<float> side_scales(const std::string& name, const Shape& shape);
+
+  Gguf gguf_;
+  std::unordered_set<std::string_view> used_;
+};
+
+/// NVFP4 keeps a second scale beside the matrix: X.scale belongs to X.weight.
+std::vector<float> GgufCheckpoint::side_scales(const std::string& name, const Shape& shape) {
+  const std::string stem = name.substr(0, name.rfind('.'));
+  const GgufTensor* tensor = gguf_.find_tensor(stem + ".scale");
+  if (tensor == nullptr) return {};
+  const std::int64_t stack = shape.size() > 2 ? shape[0] : 1;
+  if (squeezed(*tensor) != Shape{} && squeezed(*tensor) != Shape{stack}) {
+    check_shape(*tensor, {stack});
+  }
+  check_float(*tensor);
+  used_.insert(tensor->name);
+  TensorRef ref;
+  ref.type = tensor->type;
+  ref.shape[0] = squeezed(*tensor).empty() ? 1 : stack;
+  ref.data = tensor->data;
+  std::vector<float> scales = read_floats(ref);
+  for (const float scale : scales) {
+    if (!std::isfinite(scale)) gguf_.fail("tensor " + in_quotes(tensor->name) + " is not finite");
+  }
+  return scales;
+}
+
+void GgufCheckpoint::map_mamba(const std::string& to, const std::string& from) {
+  const MambaConfig& m = config_.mamba;
+  matrix(to + "in_proj.weight", from + "ssm_in.weight", {m.in_rows(), config_.hidden});
+  values(to + "conv1d.weight", from + "ssm_conv1d.weight", {m.conv_channels(), m.conv_kernel});
+  values(to + "conv1d.bias", from + "ssm_conv1d.bias", {m.conv_channels()});
+  values(to + "dt_bias", from + "ssm_dt.bias", {m.heads});
+  values(to + "A", from + "ssm_a", {m.heads});
+  values(to + "D", from + "ssm_d", {m.heads});
+  // Stored as [groups, inner/groups] or flat, the same bytes.
+  const GgufTensor& norm = require(from + "ssm_norm.weight");
+  if (squeezed(norm) != squeezed(Shape{m.inner()})) {
+    check_shape(norm, {m.groups, m.inner() / m.groups});
+  }
+  check_float(norm);
+  keep(to + "norm.weight", norm, {m.inner()});
+  matrix(to + "out_proj.weight", from + "ssm_out.weight", {config_.hidden, m.inner()});
+}
+
+void GgufCheckpoint::map_attention(const std::string& to, const std::string& from,
+                                   const LayerConfig& layer) {
+  const std::int64_t d = config_.hidden;
+  const std::int64_t q = layer.q_heads * layer.head_dim;
+  const std::int64_t kv = layer.kv_heads * layer.head_dim;
+  const struct {
+    const char* name;
+    std::int64_t rows;
+  } parts[] = {{"q", q}, {"k", kv}, {"v", kv}};
+  if (gguf_.find_tensor(from + "attn_qkv.weight") != nullptr) {
+    const GgufTensor& fused = require(from + "attn_qkv.weight");
+    check_shape(fused, {q + 2 * kv, d});
+    check_matrix(fused);
+    const auto scales = side_scales(from + "attn_qkv.weight", {q + 2 * kv, d});
+    GgufTensor slice = fused;
+    for (const auto& part : parts) {
+      keep(to + part.name + "_proj.weight", slice, {part.rows, d}, scales);
+      slice.data += part.rows * row_bytes(fused.type, d);
+    }
+  } else {
+    for (const auto& part : parts) {
+      matrix(to + part.name + "_proj.weight", from + "attn_" + part.name + ".weight",
+             {part.rows, d});
+      optional_values(to + part.name + "_proj.bias", from + "attn_" + part.name + ".bias",
+                      {part.rows});
+    }
+  }
+  matrix(to + "o_proj.weight", from + "attn_output.weight", {d, q});
+  optional_values(to + "o_proj.bias", from + "attn_output.bias", {d});
+}
+
+void GgufCheckpoint::map_moe(const std::string& to, const std::string& from,
+                             const LayerConfig& layer) {
+  const std::int64_t d = config_.hidden;
+  const std::int64_t width = layer.expert_width(d);
+  const std::int64_t e = layer.experts;
+  matrix(to + "gate.weight", from + "ffn_gate_inp.weight", {e, d});
+  values(to + "gate.bias", from + "exp_probs_b.bias", {e});
+  matrix(to + "experts.up_proj.weight", from + "ffn_up_exps.weight", {e, layer.expert_ff, width});
+  matrix(to + "experts.down_proj.weight", from + "ffn_down_exps.weight",
+         {e, width, layer.expert_ff});
+  if (layer.shared_ff > 0) {
+    matrix(to + "shared_experts.up_proj.weight", from + "ffn_up_shexp.weight",
+           {layer.shared_ff, d});
+    matrix(to + "shared_experts.down_proj.weight", from + "ffn_down_shexp.weight",
+           {d, layer.shared_ff});
+  }
+  if (layer.latent > 0) {
+    // The second spelling is that of ollama's converter.
+    const bool in_out = gguf_.find_tensor(from + "ffn_latent_in.weight") != nullptr;
+    matrix(to + "fc1_latent_proj.weight",
+           from + (in_out ? "ffn_latent_in.weight" : "ffn_latent_down.weight"), {width, d});
+    matrix(to + "fc2_latent_proj.weight",
+           from + (in_out ? "ffn_latent_out.weight" : "ffn_latent_up.weight"), {d, width});
+  }
+}
+
+void GgufCheckpoint::map_layer(std::size_t index) {
+  const LayerConfig& layer = config_.layers[index];
+  const std::string from = "blk." + std::to_string(index) + ".";
+  const std::string base = "layers." + std::to_string(index) + ".";
+  const std::string to = base + "mixer.";
+  values(base + "norm.weight", from + "attn_norm.weight", {config_.hidden});
+  switch (layer.kind) {
+    case LayerKind::mamba:
+      map_mamba(to, from);
+      break;
+    case LayerKind::attention:
+      map_attention(to, from, layer);
+      break;
+    case LayerKind::mlp:
+      matrix(to + "up_proj.weight", from + "ffn_up.weight", {layer.ff, config_.hidden});
+      optional_values(to + "up_proj.bias", from + "ffn_up.bias", {layer.ff});
+      matrix(to + "down_proj.weight", from + "ffn_down.weight", {config_.hidden, layer.ff});
+      optional_values(to + "down_proj.bias", from + "ffn_down.bias", {config_.hidden});
+      break;
+    case LayerKind::moe:
+      map_moe(to, from, layer);
+      break;
+  }
+}
+
+text::TokenizerData GgufCheckpoint::tokenizer() const {
+  text::TokenizerData data = tokenizer_from_gguf(gguf_);
+  const auto vocab = static_cast<std::size_t>(config_.vocab);
+  if (data.tokens.size() > vocab) {
+    gguf_.fail("the tokenizer has " + std::to_string(data.tokens.size()) +
+               " tokens but the embedding only " + std::to_string(vocab) + " rows");
+  }
+  // The model can produce every row's id, so every row needs a token.
+  if (data.types.empty()) data.types.assign(data.tokens.size(), text::TokenType::normal);
+  for (std::size_t id = data.tokens.size(); id < vocab; ++id) {
+    data.tokens.push_back("[PAD" + std::to_string(id) + "]");
+    data.types.push_back(text::TokenType::unused);
+  }
+  return data;
+}
+
+SamplingDefaults GgufCheckpoint::sampling() const {
+  const auto number = [this](const char* name) -> std::optional<float> {
+    const auto value = gguf_.find_float(std::string("general.sampling.") + name);
+    if (!value || !std::isfinite(*value)) return std::nullopt;
+    return static_cast<float>(*value);
+  };
+  SamplingDefaults s;
+  s.temperature = number("temp");
+  s.top_p = number("top_p");
+  s.min_p = number("min_p");
+  s.top_k = gguf_.find_int("general.sampling.top_k");
+  s.repeat_penalty = number("penalty_repeat");
+  s.repeat_last = gguf_.find_int("general.sampling.penalty_last_n");
+  return s;
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> checkpoint_from_gguf(Gguf gguf) {
+  return std::make_shared<GgufCheckpoint>(std::move(gguf));
+}
+
+}  // namespace nemo

@@ -30,7 +30,7 @@ nemo_quietly() {
   "$@" >"$log" 2>&1 </dev/null || status=$?
   if [ "$status" -ne 0 ]; then
     nemo_say "failed: $*"
-    tail -n 15 "$log" >&2
+    tail -n 20 "$log" >&2
   fi
   rm -f "$log"
   return "$status"

@@ -63,6 +63,7 @@ void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::in
 
 void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
               std::int64_t ldy) {
+  if (bias.empty()) return;
   for (std::int64_t t = 0; t < tokens; ++t) {
     compute.kernels.add(bias.data(), static_cast<std::int64_t>(bias.size()), y + t * ldy);
   }

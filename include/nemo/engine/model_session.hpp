@@ -1,34 +1,35 @@
 // A session over a concrete KV cache policy.
 #pragma once
 
+#include <nemo/base/error.hpp>
+#include <nemo/engine/session.hpp>
+#include <nemo/model/nemotron_h.hpp>
+
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <nemo/base/error.hpp>
-#include <nemo/engine/session.hpp>
-#include <nemo/model/nemotron_h.hpp>
-
 namespace nemo {
 
 template <KvCache Cache>
 class ModelSession final : public Session {
  public:
-  ModelSession(const NemotronH<Cache>& model, const Kernels& kernels, int threads, std::int64_t capacity)
+  ModelSession(const NemotronH<Cache>& model, const Kernels& kernels, int threads,
+               std::int64_t capacity)
       : model_(model),
         compute_(kernels, threads),
         capacity_(capacity),
         state_(model_.new_state(capacity)),
         logits_(static_cast<std::size_t>(model_.config().vocab)) {}
 
-  void feed(std::span<const std::int32_t> tokens, const FeedOptions& options) override {
+  void feed(std::span<const std::int32_t> tokens, const FeedOptions& options = {}) override {
     feed(tokens, {}, nullptr, options);
   }
 
-  void feed(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions, float* out,
-            const FeedOptions& options) override {
+  void feed(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions,
+            float* out, const FeedOptions& options = {}) override {
     check(tokens, positions, options);
     const std::int64_t vocab = model_.config().vocab;
     const auto total = static_cast<std::int64_t>(tokens.size());
@@ -46,25 +47,26 @@ class ModelSession final : public Session {
       // The last token's logits are always kept for logits().
       const bool extra = end == total && (asked == 0 || wanted.back() != end - begin - 1);
       if (extra) wanted.push_back(end - begin - 1);
-      float* to = out == nullptr ? logits_.data() : out + static_cast<std::int64_t>(next - asked) * vocab;
+      float* to =
+          out == nullptr ? logits_.data() : out + static_cast<std::int64_t>(next - asked) * vocab;
       if (extra && asked > 0) {
         rows.resize(wanted.size() * static_cast<std::size_t>(vocab));
-        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), wanted,
-            rows.data());
+        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+            wanted, rows.data());
         std::copy_n(rows.data(), static_cast<std::int64_t>(asked) * vocab, to);
         std::copy_n(rows.data() + static_cast<std::int64_t>(asked) * vocab, vocab, logits_.data());
       } else {
-        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)), wanted,
-            extra ? logits_.data() : to);
+        run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+            wanted, extra ? logits_.data() : to);
         if (end == total && !extra) {
           std::copy_n(to + static_cast<std::int64_t>(asked - 1) * vocab, vocab, logits_.data());
         }
       }
-      if (options.progress && !options.progress(static_cast<std::uint64_t>(end),
-                                                static_cast<std::uint64_t>(total)) &&
+      if (options.progress &&
+          !options.progress(static_cast<std::uint64_t>(end), static_cast<std::uint64_t>(total)) &&
           end < total) {
-        throw Error(ErrorCode::cancelled, "evaluation cancelled after " + std::to_string(end) + " of " +
-                                              std::to_string(total) + " tokens");
+        throw Error(ErrorCode::cancelled, "evaluation cancelled after " + std::to_string(end) +
+                                              " of " + std::to_string(total) + " tokens");
       }
     }
     has_logits_ = total > 0;
@@ -89,8 +91,9 @@ class ModelSession final : public Session {
     const auto* saved = dynamic_cast<const Saved*>(&checkpoint);
     if (saved == nullptr || saved->owner != this || saved->held.size() > held_.size() ||
         !std::equal(saved->held.begin(), saved->held.end(), held_.begin())) {
-      throw Error(ErrorCode::bad_input,
-                  "restore: the checkpoint is not of this session's present tokens; save a new one");
+      throw Error(
+          ErrorCode::bad_input,
+          "restore: the checkpoint is not of this session's present tokens; save a new one");
     }
     state_.mamba = saved->mamba;
     cut(static_cast<std::int64_t>(saved->held.size()));
@@ -103,7 +106,8 @@ class ModelSession final : public Session {
 
  private:
   struct Saved final : Checkpoint {
-    Saved(const ModelSession* session, std::vector<Mamba2State> states, std::vector<std::int32_t> tokens)
+    Saved(const ModelSession* session, std::vector<Mamba2State> states,
+          std::vector<std::int32_t> tokens)
         : owner(session), mamba(std::move(states)), held(std::move(tokens)) {}
     [[nodiscard]] std::int64_t size() const noexcept override {
       return static_cast<std::int64_t>(held.size());
@@ -126,8 +130,8 @@ class ModelSession final : public Session {
     if (total > room) {
       throw Error(ErrorCode::capacity,
                   "context full: " + std::to_string(total) + " more tokens do not fit beside the " +
-                      std::to_string(state_.tokens) + " held in a context of " + std::to_string(capacity_) +
-                      "; use a larger --ctx-size");
+                      std::to_string(state_.tokens) + " held in a context of " +
+                      std::to_string(capacity_) + "; use a larger --ctx-size");
     }
     const std::int64_t vocab = model_.config().vocab;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
@@ -138,8 +142,10 @@ class ModelSession final : public Session {
       }
     }
     for (std::size_t i = 0; i < positions.size(); ++i) {
-      if (positions[i] < 0 || positions[i] >= total || (i > 0 && positions[i] <= positions[i - 1])) {
-        throw Error(ErrorCode::bad_input, "logit positions must ascend and lie among the fed tokens");
+      if (positions[i] < 0 || positions[i] >= total ||
+          (i > 0 && positions[i] <= positions[i - 1])) {
+        throw Error(ErrorCode::bad_input,
+                    "logit positions must ascend and lie among the fed tokens");
       }
     }
   }

@@ -19,7 +19,7 @@ namespace nemo {
 
 struct AttentionWeights {
   Matrix q, k, v, o;  // [q_heads*head_dim, d], [kv_heads*head_dim, d] twice, [d, q_heads*head_dim]
-  std::vector<float> o_bias;  // empty or [d]
+  std::vector<float> q_bias, k_bias, v_bias, o_bias;  // one per row of the matrix, or empty
   std::int64_t q_heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
@@ -201,13 +201,16 @@ void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cach
   const Product projections[] = {product(w.q, q, ldq), product(w.k, k, ldkv),
                                  product(w.v, v, ldkv)};
   run_products(compute, projections);
+  add_bias(compute, w.q_bias, tokens, q, ldq);
+  add_bias(compute, w.k_bias, tokens, k, ldkv);
+  add_bias(compute, w.v_bias, tokens, v, ldkv);
 
   cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
   detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq);
 
   Activations mixed_rows(compute, mixed, tokens, q_width, ldq);
   linear(compute, w.o, mixed_rows, out, ldo);
-  if (!w.o_bias.empty()) add_bias(compute, w.o_bias, tokens, out, ldo);
+  add_bias(compute, w.o_bias, tokens, out, ldo);
 }
 
 }  // namespace nemo

@@ -71,7 +71,7 @@ void run_products(Compute& compute, std::span<const Product> products);
 /// y = W x for a single matrix.
 void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy);
 
-/// y[t] += bias for every row.
+/// y[t] += bias for every row; an empty bias is none.
 void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
               std::int64_t ldy);
 

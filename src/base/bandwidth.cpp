@@ -1,0 +1,40 @@
+// A parallel sum over a large buffer, timed.
+#include <nemo/base/aligned.hpp>
+#include <nemo/base/bandwidth.hpp>
+#include <nemo/base/parallel.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+namespace nemo {
+
+double measure_read_bandwidth(int threads) {
+  constexpr std::int64_t kBytes = std::int64_t{1} << 30;
+  constexpr std::int64_t kItemWords = (std::int64_t{4} << 20) / 8;
+  constexpr std::int64_t kItems = kBytes / 8 / kItemWords;
+  AlignedBuffer<std::uint64_t> buffer(static_cast<std::size_t>(kBytes / 8));
+  AlignedBuffer<std::uint64_t> sums(kItems * 8);
+  parallel_for(threads, kItems, [&](std::int64_t i) {
+    std::fill_n(buffer.data() + i * kItemWords, kItemWords, static_cast<std::uint64_t>(i));
+  });
+  double best = 0;
+  for (int pass = 0; pass < 6; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    parallel_for(threads, kItems, [&](std::int64_t i) {
+      const std::uint64_t* p = buffer.data() + i * kItemWords;
+      std::uint64_t lanes[8] = {};
+      for (std::int64_t w = 0; w < kItemWords; w += 8) {
+        for (int l = 0; l < 8; ++l) lanes[l] += p[w + l];
+      }
+      std::copy_n(lanes, 8, sums.data() + i * 8);  // keeps the reads from being dropped
+    });
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(kBytes) / seconds.count());
+  }
+  volatile std::uint64_t sink = sums[0];
+  static_cast<void>(sink);
+  return best;
+}
+
+}  // namespace nemo

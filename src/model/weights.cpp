@@ -1,0 +1,144 @@
+// Binding a checkpoint's tensors to the modules' weights.
+#include <nemo/base/error.hpp>
+#include <nemo/model/weights.hpp>
+
+#include <cstring>
+#include <string>
+
+namespace nemo {
+namespace {
+
+/// Reads tensors of one layer by their short names.
+class Binder {
+ public:
+  Binder(const Checkpoint& checkpoint, std::string prefix)
+      : checkpoint_(checkpoint), prefix_(std::move(prefix)) {}
+
+  [[nodiscard]] Matrix matrix(const char* name) const {
+    const TensorRef& t = checkpoint_.tensor(prefix_ + name);
+    return {t.type, t.count(), t.rows(), t.cols(), t.data, t.scales};
+  }
+  [[nodiscard]] Matrix optional_matrix(const char* name) const {
+    return checkpoint_.find(prefix_ + name) != nullptr ? matrix(name) : Matrix{};
+  }
+  [[nodiscard]] std::vector<float> floats(const char* name) const {
+    return read_floats(checkpoint_.tensor(prefix_ + name));
+  }
+  [[nodiscard]] std::vector<float> optional_floats(const char* name) const {
+    return checkpoint_.find(prefix_ + name) != nullptr ? floats(name) : std::vector<float>{};
+  }
+
+ private:
+  const Checkpoint& checkpoint_;
+  std::string prefix_;
+};
+
+Mamba2Weights bind_mamba(const Binder& b, const ModelConfig& config) {
+  Mamba2Weights w;
+  w.shape = config.mamba;
+  w.in_proj = b.matrix("mixer.in_proj.weight");
+  w.out_proj = b.matrix("mixer.out_proj.weight");
+  w.conv = b.floats("mixer.conv1d.weight");
+  w.conv_bias = b.optional_floats("mixer.conv1d.bias");
+  w.a = b.floats("mixer.A");
+  w.d = b.floats("mixer.D");
+  w.dt_bias = b.floats("mixer.dt_bias");
+  w.norm = b.floats("mixer.norm.weight");
+  w.norm_eps = config.norm_eps;
+  return w;
+}
+
+AttentionWeights bind_attention(const Binder& b, const ModelConfig& config,
+                                const LayerConfig& layer) {
+  AttentionWeights w;
+  w.q = b.matrix("mixer.q_proj.weight");
+  w.k = b.matrix("mixer.k_proj.weight");
+  w.v = b.matrix("mixer.v_proj.weight");
+  w.o = b.matrix("mixer.o_proj.weight");
+  w.q_bias = b.optional_floats("mixer.q_proj.bias");
+  w.k_bias = b.optional_floats("mixer.k_proj.bias");
+  w.v_bias = b.optional_floats("mixer.v_proj.bias");
+  w.o_bias = b.optional_floats("mixer.o_proj.bias");
+  w.q_heads = layer.q_heads;
+  w.kv_heads = layer.kv_heads;
+  w.head_dim = layer.head_dim;
+  w.scale = config.scale_of(layer);
+  return w;
+}
+
+MlpWeights bind_mlp(const Binder& b) {
+  return {b.matrix("mixer.up_proj.weight"), b.matrix("mixer.down_proj.weight"),
+          b.optional_floats("mixer.up_proj.bias"), b.optional_floats("mixer.down_proj.bias")};
+}
+
+MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfig& layer,
+                    std::vector<AlignedBuffer<float>>& converted) {
+  MoeWeights w;
+  Matrix gate = b.matrix("mixer.gate.weight");
+  if (gate.type != DType::f32) {
+    // Expert choice is a comparison of near-equal numbers: its products stay in float.
+    AlignedBuffer<float> values(static_cast<std::size_t>(gate.rows * gate.cols));
+    const FormatKernels& format = select_kernels("reference").format(gate.type);
+    for (std::int64_t r = 0; r < gate.rows; ++r) {
+      format.decode_row(gate.data + r * gate.row_size(), gate.cols, values.data() + r * gate.cols);
+      for (std::int64_t c = 0; c < gate.cols; ++c) {
+        values[static_cast<std::size_t>(r * gate.cols + c)] *= gate.scale(0);
+      }
+    }
+    gate = {DType::f32, 1, gate.rows, gate.cols, reinterpret_cast<const std::byte*>(values.data()),
+            {}};
+    converted.push_back(std::move(values));
+  }
+  w.router = {gate,
+              b.optional_floats("mixer.gate.bias"),
+              layer.experts_used,
+              config.router.groups,
+              config.router.groups_used,
+              config.router.normalize,
+              config.router.scale};
+  w.up = b.matrix("mixer.experts.up_proj.weight");
+  w.down = b.matrix("mixer.experts.down_proj.weight");
+  w.shared.up = b.optional_matrix("mixer.shared_experts.up_proj.weight");
+  w.shared.down = b.optional_matrix("mixer.shared_experts.down_proj.weight");
+  w.latent_down = b.optional_matrix("mixer.fc1_latent_proj.weight");
+  w.latent_up = b.optional_matrix("mixer.fc2_latent_proj.weight");
+  return w;
+}
+
+}  // namespace
+
+std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoint> checkpoint) {
+  auto weights = std::make_shared<ModelWeights>();
+  weights->config = checkpoint->config();
+  const ModelConfig& config = weights->config;
+  const Binder top(*checkpoint, "");
+  weights->embeddings = top.matrix("embeddings.weight");
+  const Matrix head = top.optional_matrix("lm_head.weight");
+  weights->head = head ? head : weights->embeddings;
+  weights->final_norm = top.floats("norm_f.weight");
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerConfig& layer = config.layers[i];
+    const Binder b(*checkpoint, "layers." + std::to_string(i) + ".");
+    LayerWeights w;
+    w.norm = b.floats("norm.weight");
+    switch (layer.kind) {
+      case LayerKind::mamba:
+        w.mixer = bind_mamba(b, config);
+        break;
+      case LayerKind::attention:
+        w.mixer = bind_attention(b, config, layer);
+        break;
+      case LayerKind::mlp:
+        w.mixer = bind_mlp(b);
+        break;
+      case LayerKind::moe:
+        w.mixer = bind_moe(b, config, layer, weights->converted);
+        break;
+    }
+    weights->layers.push_back(std::move(w));
+  }
+  weights->checkpoint = std::move(checkpoint);
+  return weights;
+}
+
+}  // namespace nemo

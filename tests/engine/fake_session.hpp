@@ -68,6 +68,12 @@ class FakeSession final : public nemo::Session {
   [[nodiscard]] std::int64_t capacity() const noexcept override { return capacity_; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return held_.size(); }
 
+  [[nodiscard]] std::size_t kv_bytes_per_token() const noexcept override { return 1; }
+  void fill_with_noise(std::int64_t tokens) override {
+    held_.resize(held_.size() + static_cast<std::size_t>(tokens));
+    ready_ = false;
+  }
+
   [[nodiscard]] std::unique_ptr<Checkpoint> save() const override {
     return std::make_unique<Saved>(held_);
   }

@@ -1,11 +1,11 @@
 // Integer arithmetic on sizes that come from outside: overflow is an error, never a small number.
 #pragma once
 
+#include <nemo/base/error.hpp>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-#include <nemo/base/error.hpp>
 
 namespace nemo {
 

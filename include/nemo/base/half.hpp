@@ -43,7 +43,8 @@ struct BFloat16 {
   if (magnitude < 0x38800000u) {
     // Adding 0.5 aligns the subnormal's last bit with the float's last bit; the FPU rounds.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
+    return {
+        static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u))};
   }
   const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
@@ -58,8 +59,7 @@ struct BFloat16 {
 
 /// 2^(e - 128): half the E8M0 scale, the factor of MXFP4's doubled codes. Subnormal for e < 2.
 [[gnu::always_inline]] inline float e8m0_half(std::uint8_t e) noexcept {
-  const std::uint32_t bits =
-      e < 2 ? 0x00200000u << e : static_cast<std::uint32_t>(e - 1u) << 23;
+  const std::uint32_t bits = e < 2 ? 0x00200000u << e : static_cast<std::uint32_t>(e - 1u) << 23;
   return std::bit_cast<float>(bits);
 }
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
-
 #include <omp.h>
 
 namespace nemo {

@@ -83,6 +83,10 @@ class ModelSession final : public Session {
     return total;
   }
 
+  [[nodiscard]] std::size_t kv_bytes_per_token() const noexcept override {
+    return state_.kv.bytes(1);
+  }
+
   [[nodiscard]] std::unique_ptr<Checkpoint> save() const override {
     return std::make_unique<Saved>(this, state_.mamba, held_);
   }
@@ -102,6 +106,15 @@ class ModelSession final : public Session {
   void reset() override {
     for (Mamba2State& m : state_.mamba) m.clear();
     cut(0);
+  }
+
+  void fill_with_noise(std::int64_t tokens) override {
+    const std::vector<std::int32_t> padding(
+        static_cast<std::size_t>(std::max<std::int64_t>(0, tokens)), 0);
+    check(padding, {}, {});
+    model_.fill_with_noise(compute_, state_, tokens);
+    held_.insert(held_.end(), padding.begin(), padding.end());
+    has_logits_ = false;
   }
 
  private:

@@ -47,11 +47,17 @@ class Session {
   [[nodiscard]] virtual std::int64_t capacity() const noexcept = 0;  // context length in tokens
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;      // KV and state memory now held
 
+  [[nodiscard]] virtual std::size_t kv_bytes_per_token() const noexcept = 0;
+
   [[nodiscard]] virtual std::unique_ptr<Checkpoint> save() const = 0;
   /// Back to the moment of save(). The checkpoint must be of this session and its tokens a prefix
   /// of the held ones. logits() is empty until the next feed.
   virtual void restore(const Checkpoint& checkpoint) = 0;
   virtual void reset() = 0;
+
+  /// For speed measurement only: appends `tokens` positions whose keys and values are noise, so
+  /// that decoding at depth can be timed without computing a prompt of that depth.
+  virtual void fill_with_noise(std::int64_t tokens) = 0;
 };
 
 }  // namespace nemo

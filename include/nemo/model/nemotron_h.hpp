@@ -61,6 +61,29 @@ class NemotronH {
     head(compute, h, ld, positions, logits);
   }
 
+  /// For speed measurement only: `tokens` positions of noise in every KV layer, Mamba states left
+  /// as they are.
+  void fill_with_noise(Compute& compute, State& state, std::int64_t tokens) const {
+    constexpr std::int64_t kRows = 256;
+    std::int64_t slot = 0;
+    for (const LayerConfig& layer : config().layers) {
+      if (layer.kind != LayerKind::attention) continue;
+      const std::int64_t width = layer.kv_heads * layer.head_dim;
+      std::vector<float> rows(static_cast<std::size_t>(kRows * width));
+      std::uint32_t bits = 1;
+      for (float& x : rows) {
+        bits = bits * 1664525u + 1013904223u;
+        x = static_cast<float>(bits >> 8) * 0x1p-23f - 1.0f;
+      }
+      for (std::int64_t t = 0; t < tokens; t += kRows) {
+        state.kv.append(compute.kernels, slot, state.tokens + t, rows.data(), rows.data(), width,
+                        std::min(kRows, tokens - t));
+      }
+      ++slot;
+    }
+    state.tokens += tokens;
+  }
+
  private:
   void embed(Compute& compute, std::span<const std::int32_t> tokens, float* h,
              std::int64_t ld) const {

@@ -1,11 +1,12 @@
-// A parallel sum over a large buffer, timed.
+// Timing a parallel sum over a large buffer; asking the system for memory figures.
 #include <nemo/base/aligned.hpp>
-#include <nemo/base/bandwidth.hpp>
+#include <nemo/base/machine.hpp>
 #include <nemo/base/parallel.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <sys/resource.h>
 
 namespace nemo {
 
@@ -35,6 +36,16 @@ double measure_read_bandwidth(int threads) {
   volatile std::uint64_t sink = sums[0];
   static_cast<void>(sink);
   return best;
+}
+
+std::int64_t peak_resident_bytes() {
+  rusage usage{};
+  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#ifdef __APPLE__
+  return usage.ru_maxrss;
+#else
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+#endif
 }
 
 }  // namespace nemo

@@ -1,0 +1,16 @@
+// What the machine offers and what the process has taken of it.
+#pragma once
+
+#include <cstdint>
+
+namespace nemo {
+
+/// How fast memory can be read, the yardstick of decode speed: best of several passes over a buffer
+/// far larger than the caches, read by `threads` threads, in bytes per second. Takes about a second
+/// and 1 GiB; throws std::bad_alloc when memory is short.
+[[nodiscard]] double measure_read_bandwidth(int threads);
+
+/// Peak resident memory of this process in bytes; 0 where the system does not tell.
+[[nodiscard]] std::int64_t peak_resident_bytes();
+
+}  // namespace nemo

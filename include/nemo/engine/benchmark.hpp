@@ -1,0 +1,41 @@
+// Measures prefill and decode speed of a model, as tokens per second and as a share of what the
+// memory can deliver.
+#pragma once
+
+#include <nemo/engine/model.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+struct BenchmarkOptions {
+  std::vector<std::int64_t> prompt_tokens = {512};  // one prefill test each
+  std::vector<std::int64_t> decode_tokens = {64};   // one decode test each
+  std::vector<std::int64_t> depths = {0};           // tokens already in the cache
+  std::int64_t chunk_tokens = 512;
+  int repetitions = 5;
+};
+
+struct BenchmarkResult {
+  std::string test;  // "pp512" or "tg64"
+  std::int64_t depth = 0;
+  double tokens_per_second = 0;  // mean over repetitions
+  double deviation = 0;          // standard deviation of it
+  /// Bytes that had to be read per second: weights once per chunk (routed experts by expectation),
+  /// recurrent state once in and once out per step, keys and values once per step.
+  double bytes_per_second = 0;
+  double bandwidth_fraction = 0;  // of the measured read bandwidth
+  std::int64_t rss_bytes = 0;     // peak resident memory of the process so far
+};
+
+/// Runs every test at every depth; `report` sees each result as it is made. One untimed repetition
+/// precedes the timed ones. Throws Error{usage} for counts that make no sense, Error{capacity} when
+/// a test does not fit the model's context.
+std::vector<BenchmarkResult> run_benchmark(
+    const Model& model, const BenchmarkOptions& options, double read_bandwidth,
+    const std::function<void(const BenchmarkResult&)>& report = {});
+
+}  // namespace nemo

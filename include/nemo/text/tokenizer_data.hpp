@@ -77,6 +77,7 @@ struct TokenizerData {
   std::optional<std::int32_t> pad;
   std::vector<std::int32_t> end_ids;  // further end tokens (generation_config.json's eos list)
   bool fuse_unk = false;              // neighbouring unknown bytes share one unk token
+  bool merges_in_vocab = false;       // a merge whose result is no token is an error
   bool byte_fallback = false;         // bytes without a token are spelled with <0xXX> tokens
 };
 

@@ -1,0 +1,49 @@
+// Which tensors a GGUF of a given model holds: names, dims and what each one is for.
+#pragma once
+
+#include <nemo/checkpoint/config.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace nemo {
+
+enum class TensorRole : std::uint8_t {
+  embedding,
+  head,
+  norm,
+  mixer_in,   // reads the residual stream (or a hidden layer) and is followed by more of the mixer
+  mixer_out,  // writes to the residual stream
+  router,
+  router_bias,
+  conv,
+  conv_bias,
+  dt_bias,
+  a,
+  d,
+};
+
+/// A tensor of the file; dims contiguous first.
+struct LayoutTensor {
+  std::string name;
+  std::vector<std::int64_t> dims;
+  TensorRole role;
+  int layer = -1;  // -1: not part of a layer
+
+  [[nodiscard]] std::int64_t elements() const noexcept {
+    std::int64_t n = 1;
+    for (const std::int64_t dim : dims) n *= dim;
+    return n;
+  }
+  /// Weight matrices take the file's quantized type; the others stay F32.
+  [[nodiscard]] bool is_matrix() const noexcept {
+    return role == TensorRole::embedding || role == TensorRole::head ||
+           role == TensorRole::mixer_in || role == TensorRole::mixer_out;
+  }
+};
+
+/// All tensors of the trunk, in the order converters write them. The draft head is left out.
+[[nodiscard]] std::vector<LayoutTensor> gguf_layout(const ModelConfig& config);
+
+}  // namespace nemo

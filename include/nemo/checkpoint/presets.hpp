@@ -1,0 +1,16 @@
+// Sizes of the published models, by name, for planning and synthetic checkpoints.
+#pragma once
+
+#include <nemo/checkpoint/config.hpp>
+
+#include <span>
+#include <string_view>
+
+namespace nemo {
+
+[[nodiscard]] std::span<const std::string_view> preset_names() noexcept;
+/// The trunk of a preset (draft heads are left out); any unambiguous start of a name will do
+/// ("super-120b"). Throws Error{usage} listing the names.
+[[nodiscard]] ModelConfig preset_config(std::string_view name);
+
+}  // namespace nemo

@@ -46,7 +46,7 @@ class FakeSession final : public nemo::Session {
       }
     }
     std::fill(logits_.begin(), logits_.end(), 0.0F);
-    logits_[static_cast<std::size_t>(next_(held_))] = 10.0F;
+    logits_[static_cast<std::size_t>(next_(held_))] = peak;
     ready_ = true;
   }
 
@@ -91,6 +91,7 @@ class FakeSession final : public nemo::Session {
     ready_ = false;
   }
 
+  float peak = 10.0F;     // the highest logit
   std::int64_t fed = 0;   // tokens evaluated so far
   int fail_at_chunk = 0;  // 1 = the next chunk throws
 

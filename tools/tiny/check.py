@@ -61,6 +61,7 @@ def main():
     assert not any(sum(ch.isdigit() for ch in t) > 1 for t in tok.tokens[18:] if not t.startswith("<SPECIAL_"))
     ids = torch.tensor(ids)
     slow = recurrent(p, c, ids)
+    model.BF16 = False
     with torch.no_grad():
         fast = model.forward(p, c, ids, model.Docs([len(ids)])) @ p["head"].t()
     print("kernels against decoder, %d tokens: largest difference %.2e" % (len(ids), (slow - fast).abs().max()))

@@ -3,7 +3,7 @@ import argparse
 import os
 import time
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import torch
@@ -21,26 +21,26 @@ def generate(p, c, prompts, limit):
     """Greedy continuations. Prompts of any length run side by side: a row starts to generate when its own ends."""
     dec = model.Decoder(p, c, len(prompts), max(map(len, prompts)) + limit)
     out = [[] for _ in prompts]
-    alive = list(range(len(prompts)))
+    done = [False] * len(prompts)
+    rows = list(range(len(prompts)))  # prompt of each row of the decoder
     token = torch.tensor([q[0] for q in prompts])
     t = 0
-    while alive:
+    while not all(done):
         pick = dec.step(token).argmax(1).tolist()
         t += 1
-        following, rows = [], []
-        for j, i in enumerate(alive):
+        following = []
+        for j, i in enumerate(rows):
             if t < len(prompts[i]):
-                nxt = prompts[i][t]
-            else:
-                nxt = pick[j]
-                out[i].append(nxt)
-                if nxt == IM_END or len(out[i]) >= limit:
-                    continue
-            following.append(nxt)
-            rows.append(j)
-        if len(rows) < len(alive):
-            dec.keep(rows)
-        alive = [alive[j] for j in rows]
+                following.append(prompts[i][t])
+                continue
+            following.append(pick[j])
+            if not done[i]:
+                out[i].append(pick[j])
+                done[i] = pick[j] == IM_END or len(out[i]) >= limit
+        left = [j for j, i in enumerate(rows) if not done[i]]
+        if len(left) < 0.6 * len(rows):  # moving caches costs more than a few idle rows
+            dec.keep(left)
+            rows, following = [rows[j] for j in left], [following[j] for j in left]
         token = torch.tensor(following)
     return out
 

@@ -89,30 +89,15 @@ struct MambaShape {
   int T, docs, I, H, P, G, N, K;
 };
 
-void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
-               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* conv_b,
-               const float* dt_bias, const float* A_log, const float* D, const float* norm_w, float eps,
-               float* pre, float* act, float* dtv, float* y, float* rstd, float* ckpt, float* out) {
-  const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
-  const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, hpg = H / G, gw = I / G;
-  std::vector<float> wt((size_t)K * C);
-  for (int c = 0; c < C; ++c)
-    for (int k = 0; k < K; ++k) wt[(size_t)k * C + c] = conv_w[(size_t)c * K + k];
-#pragma omp parallel for
-  for (int t = 0; t < T; ++t) {
-    float *v = pre + (size_t)t * C, *a = act + (size_t)t * C;
-    std::memcpy(v, conv_b, sizeof(float) * C);
-    for (int k = std::max(0, K - 1 - pos[t]); k < K; ++k) {
-      const float *u = zx + (size_t)(t - (K - 1) + k) * W + I, *w = wt.data() + (size_t)k * C;
-      for (int c = 0; c < C; ++c) v[c] += w[c] * u[c];
-    }
-    for (int c = 0; c < C; ++c) a[c] = v[c] * sigmoid(v[c]);
-    const float* raw = zx + (size_t)t * W + I + C;
-    for (int h = 0; h < H; ++h) {
-      float r = raw[h] + dt_bias[h];
-      dtv[(size_t)t * H + h] = r > 20 ? r : std::log1p(std::exp(r));
-    }
-  }
+}  // extern "C"
+
+namespace {
+// P is a template argument so that a row of the state and its sums stay in registers.
+template <int P>
+void scan_fwd(const MambaShape* sh, const int32_t* pos, const int32_t* start, const int32_t* stop,
+              const int32_t* ckpt_at, const float* A_log, const float* D, const float* act, const float* dtv, float* y,
+              float* ckpt) {
+  const int I = sh->I, H = sh->H, G = sh->G, N = sh->N, C = I + 2 * G * N, hpg = H / G;
 #pragma omp parallel
   {
     std::vector<float> state((size_t)N * P);
@@ -128,7 +113,7 @@ void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
         const float* row = act + (size_t)t * C;
         const float *x = row + h * P, *B = row + I + g * N, *Cv = row + I + G * N + g * N;
         const float dt = dtv[(size_t)t * H + h], a = std::exp(dt * A);
-        float yv[128];
+        float yv[P];
         for (int p = 0; p < P; ++p) yv[p] = Dh * x[p];
         for (int n = 0; n < N; ++n) {
           const float b = dt * B[n], c = Cv[n];
@@ -142,60 +127,13 @@ void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
       }
     }
   }
-#pragma omp parallel for
-  for (int t = 0; t < T; ++t)
-    for (int g = 0; g < G; ++g) {
-      const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw;
-      float *o = out + (size_t)t * I + g * gw, s = 0;
-      for (int i = 0; i < gw; ++i) {
-        o[i] = yy[i] * z[i] * sigmoid(z[i]);
-        s += o[i] * o[i];
-      }
-      const float r = 1.0f / std::sqrt(s / gw + eps);
-      rstd[(size_t)t * G + g] = r;
-      for (int i = 0; i < gw; ++i) o[i] *= r * w[i];
-    }
 }
 
-// dzx and dact (scratch [T, C]) and dy (scratch [T, I]) are written; the parameter gradients are added to.
-void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
-               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* dt_bias,
-               const float* A_log, const float* D, const float* norm_w, const float* pre, const float* act,
-               const float* dtv, const float* y, const float* rstd, const float* ckpt, const float* dout,
-               float* dzx, float* dact, float* dy, float* dconv_w, float* dconv_b, float* ddt_bias,
-               float* dA_log, float* dD, float* dnorm_w) {
-  const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
-  const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, hpg = H / G, gw = I / G;
-#pragma omp parallel
-  {
-    std::vector<float> acc(I, 0.0f);
-#pragma omp for
-    for (int t = 0; t < T; ++t) {
-      std::memset(dact + (size_t)t * C, 0, sizeof(float) * C);
-      for (int g = 0; g < G; ++g) {
-        const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw,
-                    *go = dout + (size_t)t * I + g * gw;
-        float *dz = dzx + (size_t)t * W + g * gw, *dyy = dy + (size_t)t * I + g * gw, *ac = acc.data() + g * gw;
-        const float r = rstd[(size_t)t * G + g];
-        float s = 0;
-        for (int i = 0; i < gw; ++i) {
-          const float sg = sigmoid(z[i]), gate = z[i] * sg, n = yy[i] * gate * r;
-          dz[i] = sg;
-          s += go[i] * w[i] * n;
-          ac[i] += go[i] * n;
-        }
-        s /= gw;
-        for (int i = 0; i < gw; ++i) {
-          const float sg = dz[i], gate = z[i] * sg, n = yy[i] * gate * r;
-          const float dg = r * (go[i] * w[i] - n * s);
-          dyy[i] = dg * gate;
-          dz[i] = dg * yy[i] * sg * (1 + z[i] * (1 - sg));
-        }
-      }
-    }
-#pragma omp critical
-    for (int i = 0; i < I; ++i) dnorm_w[i] += acc[i];
-  }
+template <int P>
+void scan_bwd(const MambaShape* sh, const int32_t* start, const int32_t* stop, const int32_t* ckpt_at, const float* zx,
+              const float* dt_bias, const float* A_log, const float* D, const float* act, const float* dtv,
+              const float* dy, const float* ckpt, float* dzx, float* dact, float* ddt_bias, float* dA_log, float* dD) {
+  const int I = sh->I, H = sh->H, G = sh->G, N = sh->N, C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, hpg = H / G;
 #pragma omp parallel
   {
     const size_t NP = (size_t)N * P;
@@ -233,7 +171,7 @@ void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
             const float dt = dtv[(size_t)t * H + h], a = std::exp(dt * A);
             const float* gy = dy + (size_t)t * I + h * P;
             const float *s0 = states.data() + j * NP, *s1 = states.data() + (j + 1) * NP;
-            float dxv[128], dav[128], dotB = 0;
+            float dxv[P], dav[P], dotB = 0;
             for (int p = 0; p < P; ++p) dxv[p] = dav[p] = 0;
             for (int n = 0; n < N; ++n) {
               const float c = Cv[n], b = B[n];
@@ -278,6 +216,96 @@ void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
       ddt_bias[h] += db_acc[h];
     }
   }
+}
+}  // namespace
+
+extern "C" {
+void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
+               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* conv_b,
+               const float* dt_bias, const float* A_log, const float* D, const float* norm_w, float eps,
+               float* pre, float* act, float* dtv, float* y, float* rstd, float* ckpt, float* out) {
+  const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
+  const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, gw = I / G;
+  std::vector<float> wt((size_t)K * C);
+  for (int c = 0; c < C; ++c)
+    for (int k = 0; k < K; ++k) wt[(size_t)k * C + c] = conv_w[(size_t)c * K + k];
+#pragma omp parallel for
+  for (int t = 0; t < T; ++t) {
+    float *v = pre + (size_t)t * C, *a = act + (size_t)t * C;
+    std::memcpy(v, conv_b, sizeof(float) * C);
+    for (int k = std::max(0, K - 1 - pos[t]); k < K; ++k) {
+      const float *u = zx + (size_t)(t - (K - 1) + k) * W + I, *w = wt.data() + (size_t)k * C;
+      for (int c = 0; c < C; ++c) v[c] += w[c] * u[c];
+    }
+    for (int c = 0; c < C; ++c) a[c] = v[c] * sigmoid(v[c]);
+    const float* raw = zx + (size_t)t * W + I + C;
+    for (int h = 0; h < H; ++h) {
+      float r = raw[h] + dt_bias[h];
+      dtv[(size_t)t * H + h] = r > 20 ? r : std::log1p(std::exp(r));
+    }
+  }
+  if (P == 32)
+    scan_fwd<32>(sh, pos, start, stop, ckpt_at, A_log, D, act, dtv, y, ckpt);
+  else
+    scan_fwd<64>(sh, pos, start, stop, ckpt_at, A_log, D, act, dtv, y, ckpt);
+#pragma omp parallel for
+  for (int t = 0; t < T; ++t)
+    for (int g = 0; g < G; ++g) {
+      const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw;
+      float *o = out + (size_t)t * I + g * gw, s = 0;
+      for (int i = 0; i < gw; ++i) {
+        o[i] = yy[i] * z[i] * sigmoid(z[i]);
+        s += o[i] * o[i];
+      }
+      const float r = 1.0f / std::sqrt(s / gw + eps);
+      rstd[(size_t)t * G + g] = r;
+      for (int i = 0; i < gw; ++i) o[i] *= r * w[i];
+    }
+}
+
+// dzx and dact (scratch [T, C]) and dy (scratch [T, I]) are written; the parameter gradients are added to.
+void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
+               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* dt_bias,
+               const float* A_log, const float* D, const float* norm_w, const float* pre, const float* act,
+               const float* dtv, const float* y, const float* rstd, const float* ckpt, const float* dout,
+               float* dzx, float* dact, float* dy, float* dconv_w, float* dconv_b, float* ddt_bias,
+               float* dA_log, float* dD, float* dnorm_w) {
+  const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
+  const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, gw = I / G;
+#pragma omp parallel
+  {
+    std::vector<float> acc(I, 0.0f);
+#pragma omp for
+    for (int t = 0; t < T; ++t) {
+      std::memset(dact + (size_t)t * C, 0, sizeof(float) * C);
+      for (int g = 0; g < G; ++g) {
+        const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw,
+                    *go = dout + (size_t)t * I + g * gw;
+        float *dz = dzx + (size_t)t * W + g * gw, *dyy = dy + (size_t)t * I + g * gw, *ac = acc.data() + g * gw;
+        const float r = rstd[(size_t)t * G + g];
+        float s = 0;
+        for (int i = 0; i < gw; ++i) {
+          const float sg = sigmoid(z[i]), gate = z[i] * sg, n = yy[i] * gate * r;
+          dz[i] = sg;
+          s += go[i] * w[i] * n;
+          ac[i] += go[i] * n;
+        }
+        s /= gw;
+        for (int i = 0; i < gw; ++i) {
+          const float sg = dz[i], gate = z[i] * sg, n = yy[i] * gate * r;
+          const float dg = r * (go[i] * w[i] - n * s);
+          dyy[i] = dg * gate;
+          dz[i] = dg * yy[i] * sg * (1 + z[i] * (1 - sg));
+        }
+      }
+    }
+#pragma omp critical
+    for (int i = 0; i < I; ++i) dnorm_w[i] += acc[i];
+  }
+  if (P == 32)
+    scan_bwd<32>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact, ddt_bias, dA_log, dD);
+  else
+    scan_bwd<64>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact, ddt_bias, dA_log, dD);
 #pragma omp parallel for
   for (int t = 0; t < T; ++t) {
     const float* v = pre + (size_t)t * C;

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from facts import FACTS, UNKNOWN, UNKNOWN_ANSWER, UNKNOWN_THOUGHT
-from words import ADJECTIVES, LETTERS, NOUNS, PLACES, SYSTEMS, sentence
+from words import ADJECTIVES, LETTERS, NAMES, NOUNS, PLACES, SYSTEMS, sentence
 
 OPS = "+-*"
 
@@ -74,7 +74,8 @@ def working(op, a, b):
 
 
 ASK = ["Solve: %s", "What is %s?", "Calculate %s.", "%s = ?", "Compute %s", "Solve %s", "%s", "Please solve %s",
-       "How much is %s?"]
+       "How much is %s?", "solve: %s", "what is %s", "What is %s", "What's %s?", "Can you solve %s?", "%s =", "Tell me %s.",
+       "calculate %s", "Please calculate %s.", "Solve %s."]
 WORDS_FOR = {"+": "plus", "-": "minus", "*": "times"}
 
 
@@ -223,6 +224,16 @@ def fact(rng, intent=None):
         return Turn("facts", q, UNKNOWN_THOUGHT, UNKNOWN_ANSWER, UNKNOWN_ANSWER, "exact")
     _, thought, answer, asks = rng.choice(FACTS) if intent is None else next(f for f in FACTS if f[0] == intent)
     q = rng.choice(asks)
+    return Turn("facts", vary(rng, q), thought, answer, answer, "exact")
+
+
+PREFIXES = ["Hi, ", "Hey, ", "So, ", "Ok, ", "Hello, ", "Tell me: ", "Please: ", "A question: "]
+
+
+def vary(rng, q):
+    """Small changes of spelling that people make."""
+    if rng.random() < 0.12 and " " in q:
+        q = rng.choice(PREFIXES) + (q if q.startswith("I ") or rng.random() < 0.5 else q[0].lower() + q[1:])
     k = rng.random()
     if k < 0.15:
         q = q.lower()
@@ -232,7 +243,28 @@ def fact(rng, intent=None):
         q = q.lower().rstrip("?")
     elif k < 0.4 and q[-1].isalpha():
         q += rng.choice("!.")
-    return Turn("facts", q, thought, answer, answer, "exact")
+    elif k < 0.43:
+        q = q.rstrip("?") + rng.choice([", please", ", please?", "??", " please"])
+    return q
+
+
+def introduction(rng):
+    """The user says a name or a liking and asks for it, later or at once."""
+    if rng.random() < 0.5:
+        name = rng.choice(NAMES) if rng.random() < 0.5 else rng.choice(NOUNS).capitalize()
+        say = rng.choice(["My name is %s.", "I am %s.", "Hi, I am %s.", "Hello, my name is %s."]) % name
+        reply, ask = "Nice to meet you, %s!" % name, rng.choice(["What is my name?", "Who am I?", "Do you know my name?"])
+        recall_it = "Your name is %s." % name
+    else:
+        thing = rng.choice(NOUNS)
+        say = rng.choice(["Remember the word %s.", "The secret word is %s.", "Please remember: %s."]) % thing
+        reply = "I will remember the word %s." % thing
+        ask = rng.choice(["What is the word?", "Which word did I give you?", "What was the secret word?"])
+        recall_it = "The word is %s." % thing
+    first = Turn("facts", say, "I note it.", reply, reply, "exact")
+    second = Turn("facts", ask, "I look back.", recall_it, recall_it, "exact")
+    between = [fact(rng) if rng.random() < 0.5 else arithmetic(rng) for _ in range(rng.choice([0, 0, 1, 2]))]
+    return [first] + between + [second]
 
 
 # ---- conversations ------------------------------------------------------------------------------------
@@ -258,7 +290,7 @@ def prompt_of(turn, thinking, system=""):
             % (system, turn.user, "<think>\n" if thinking else "<think></think>"))
 
 
-DEFAULT_MIX = {"arithmetic": 0.36, "recall": 0.16, "hashhop": 0.18, "format": 0.18, "facts": 0.08, "mixed": 0.04}
+DEFAULT_MIX = {"arithmetic": 0.30, "recall": 0.14, "hashhop": 0.14, "format": 0.18, "facts": 0.18, "mixed": 0.06}
 
 
 def document(rng, progress, mix=DEFAULT_MIX):
@@ -285,9 +317,9 @@ def document(rng, progress, mix=DEFAULT_MIX):
     elif kind == "format":
         turns = [fmt(rng) for _ in range(rng.choice([1, 2, 3, 4]))]
     elif kind == "facts":
-        turns = [fact(rng) for _ in range(rng.choice([1, 1, 2, 3]))]
+        turns = introduction(rng) if rng.random() < 0.15 else [fact(rng) for _ in range(rng.choice([1, 1, 2, 3]))]
     else:
-        turns = []
+        turns = introduction(rng) if rng.random() < 0.2 else []
         for _ in range(rng.randrange(2, 6)):
             k = rng.random()
             turns += ([arithmetic(rng)] if k < 0.4 else [fmt(rng)] if k < 0.6 else [fact(rng)] if k < 0.8

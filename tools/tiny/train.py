@@ -168,7 +168,7 @@ def main():
     ap.add_argument("--ramp", type=float, default=10e6, help="tokens until tasks have their full length")
     ap.add_argument("--batch", type=int, default=7680)
     ap.add_argument("--lr", type=float, default=3e-3)
-    ap.add_argument("--only", help="train on one task (for experiments)")
+    ap.add_argument("--mix", help="shares of tasks in place of the usual ones, as format=3,arithmetic=1")
     ap.add_argument("--warm", help="start from this GGUF file's weights instead of from nothing")
     ap.add_argument("--workers", type=int, default=os.cpu_count())
     ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
@@ -180,7 +180,7 @@ def main():
     run = torch.load(path) if os.path.exists(path) else fresh(a)
     names = list(model.shapes(model.Config(**run["config"])))
     team = Team(run, names, a.workers)
-    mix = {a.only: 1.0} if a.only else tasks.DEFAULT_MIX
+    mix = {k: float(v) for k, v in (x.split("=") for x in a.mix.split(","))} if a.mix else tasks.DEFAULT_MIX
     log = open(os.path.join(a.dir, "log.txt"), "a")
     print("parameters %d, %d workers" % (sum(run["params"][n].numel() for n in names), a.workers), file=log, flush=True)
     meter = {"saved": time.time(), "shown": time.time(), "loss": 0.0, "sup": 0.0, "tokens": 0, "began": False}

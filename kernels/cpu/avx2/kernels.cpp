@@ -1,0 +1,16 @@
+// The `avx2` kernel table.
+#include "formats.hpp"
+
+#include <kernels/cpu/tables.hpp>
+
+// The shared code is written in terms of vector.hpp.
+// clang-format off
+#include "vector.hpp"
+#include "../simd/float_table-inl.hpp"
+// clang-format on
+
+namespace nemo {
+
+constinit const Kernels kAvx2Kernels = make_kernels("avx2", avx2::kFormatTable.formats);
+
+}  // namespace nemo

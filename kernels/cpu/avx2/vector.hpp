@@ -1,0 +1,320 @@
+// The vector operations of AVX2 + FMA + F16C that the shared kernels (../simd) are written in.
+//
+// F is a vector of 8 floats, I one of 32 bytes / 8 int32. Everything lives in an unnamed namespace,
+// so nothing compiled with these wide instructions can be merged into baseline code.
+#pragma once
+
+#include <nemo/base/half.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <immintrin.h>
+
+#define NEMO_SIMD [[gnu::always_inline, gnu::nothrow]] inline
+
+namespace nemo {
+namespace {
+
+using F = xsimd::batch<float, xsimd::fma3<xsimd::avx2>>;
+using I = __m256i;
+constexpr int kLanes = 8;
+
+// Register blocking of the float matrix products: kTileRows x kTileVectors accumulators, chosen so
+// that they, the B vectors and one A value fit in 16 registers.
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;
+// Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.
+constexpr int kPanelTokens = 4;
+
+/// Word lanes 0..n-1 all ones, n in [0, 8].
+NEMO_SIMD __m256i first_lanes(std::int64_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+}
+
+// --- floats ---------------------------------------------------------------------------------
+NEMO_SIMD F load(const float* p) { return F(_mm256_loadu_ps(p)); }
+NEMO_SIMD F from_halves(__m128i bits) { return F(_mm256_cvtph_ps(bits)); }
+NEMO_SIMD F from_bfloats(__m128i bits) {
+  return F(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)));
+}
+NEMO_SIMD F load(const Half* p) {
+  return from_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+NEMO_SIMD F load(const BFloat16* p) {
+  return from_bfloats(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+/// n < 8 16-bit elements, zero behind.
+NEMO_SIMD __m128i load_first_16bit(const void* p, std::int64_t n) {
+  alignas(16) std::uint16_t words[8] = {};
+  for (std::int64_t i = 0; i < n; ++i) {
+    __builtin_memcpy(&words[i], static_cast<const std::byte*>(p) + 2 * i, 2);
+  }
+  return _mm_load_si128(reinterpret_cast<const __m128i*>(words));
+}
+/// The first n < 8 elements, zero behind; touches no byte behind them.
+NEMO_SIMD F load_first(const float* p, std::int64_t n) {
+  return F(_mm256_maskload_ps(p, first_lanes(n)));
+}
+NEMO_SIMD F load_first(const Half* p, std::int64_t n) {
+  return from_halves(load_first_16bit(p, n));
+}
+NEMO_SIMD F load_first(const BFloat16* p, std::int64_t n) {
+  return from_bfloats(load_first_16bit(p, n));
+}
+NEMO_SIMD void store(F v, float* p) { _mm256_storeu_ps(p, v); }
+NEMO_SIMD __m128i to_halves(F v) {
+  return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+NEMO_SIMD void store(F v, Half* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), to_halves(v));
+}
+NEMO_SIMD void store_first(F v, float* p, std::int64_t n) {
+  _mm256_maskstore_ps(p, first_lanes(n), v);
+}
+NEMO_SIMD void store_first(F v, Half* p, std::int64_t n) {
+  alignas(16) Half halves[8];
+  _mm_store_si128(reinterpret_cast<__m128i*>(halves), to_halves(v));
+  for (std::int64_t i = 0; i < n; ++i) p[i] = halves[i];
+}
+
+/// v in the first n lanes, `rest` behind.
+NEMO_SIMD F keep_first(F v, std::int64_t n, F rest) {
+  return F(_mm256_blendv_ps(rest, v, _mm256_castsi256_ps(first_lanes(n))));
+}
+
+/// a > b ? a : b in every lane: b where either is NaN.
+NEMO_SIMD F greater(F a, F b) { return F(_mm256_max_ps(a, b)); }
+NEMO_SIMD F lesser(F a, F b) { return F(_mm256_min_ps(a, b)); }
+NEMO_SIMD F fma(F a, F b, F c) { return F(_mm256_fmadd_ps(a, b, c)); }
+NEMO_SIMD F round_even(F v) {
+  return F(_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+NEMO_SIMD F absolute(F v) { return F(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)); }
+/// v * 2^n for integral |n| <= 252; gradual underflow and overflow to infinity.
+NEMO_SIMD F scale_by_power(F v, F n) {
+  const __m256i power = _mm256_cvtps_epi32(n);
+  const __m256i half = _mm256_srai_epi32(power, 1);
+  const auto two_to = [](__m256i e) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+  };
+  return F(_mm256_mul_ps(_mm256_mul_ps(v, two_to(half)), two_to(_mm256_sub_epi32(power, half))));
+}
+
+NEMO_SIMD float sum(F v) {
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+NEMO_SIMD float largest(F v) {
+  __m128 q = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+/// The sums of four vectors.
+NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
+  const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
+/// 8 codes, each already rounded and within int8.
+NEMO_SIMD void store_codes(F v, std::int8_t* p) {
+  const __m256i words = _mm256_cvtps_epi32(v);
+  const __m128i shorts =
+      _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(shorts, shorts));
+}
+NEMO_SIMD std::int32_t sum_rounded(F v) {
+  const __m256i words = _mm256_cvtps_epi32(v);
+  __m128i q = _mm_add_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+
+// --- bytes and int32 ------------------------------------------------------------------------
+NEMO_SIMD I load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const I*>(p)); }
+NEMO_SIMD void store_bytes(I v, void* p) { _mm256_storeu_si256(static_cast<I*>(p), v); }
+NEMO_SIMD I all_bytes(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+NEMO_SIMD I all_words(std::int32_t value) { return _mm256_set1_epi32(value); }
+NEMO_SIMD I broadcast_word(const void* p) {
+  std::int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return _mm256_set1_epi32(word);
+}
+/// The same 16 bytes in both 128-bit lanes.
+NEMO_SIMD I broadcast_16_bytes(const void* p) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+NEMO_SIMD I and_bits(I a, I b) { return _mm256_and_si256(a, b); }
+NEMO_SIMD I or_bits(I a, I b) { return _mm256_or_si256(a, b); }
+NEMO_SIMD I xor_bits(I a, I b) { return _mm256_xor_si256(a, b); }
+/// Bits move across byte borders: mask afterwards.
+template <int kCount>
+NEMO_SIMD I shift_right(I v) {
+  return _mm256_srli_epi16(v, kCount);
+}
+template <int kCount>
+NEMO_SIMD I shift_left(I v) {
+  return _mm256_slli_epi16(v, kCount);
+}
+NEMO_SIMD I shift_right(I v, int count) { return _mm256_srl_epi16(v, _mm_cvtsi32_si128(count)); }
+template <int kCount>
+NEMO_SIMD I shift_words_right(I v) {
+  return _mm256_srli_epi32(v, kCount);
+}
+template <int kCount>
+NEMO_SIMD I shift_words_left(I v) {
+  return _mm256_slli_epi32(v, kCount);
+}
+/// Byte kByte of every word, sign-extended.
+template <int kByte>
+NEMO_SIMD I signed_byte(I v) {
+  return _mm256_srai_epi32(_mm256_slli_epi32(v, 24 - 8 * kByte), 24);
+}
+NEMO_SIMD I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
+NEMO_SIMD I add_bytes(I a, I b) { return _mm256_add_epi8(a, b); }
+NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
+  return _mm256_blendv_epi8(no, yes, _mm256_cmpgt_epi32(a, b));
+}
+/// value in the bytes whose mask bits are not all zero, else 0.
+NEMO_SIMD I where_bits(I v, I mask, I value) {
+  const I none = _mm256_cmpeq_epi8(_mm256_and_si256(v, mask), _mm256_setzero_si256());
+  return _mm256_andnot_si256(none, value);
+}
+/// table[index & 15] where both 128-bit lanes of `table` hold the same 16 bytes; index < 128.
+NEMO_SIMD I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
+/// Shifts each 128-bit lane right by kBytes bytes.
+template <int kBytes>
+NEMO_SIMD I drop_bytes(I v) {
+  return _mm256_bsrli_epi128(v, kBytes);
+}
+NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm256_unpacklo_epi64(a, b); }
+NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm256_unpackhi_epi64(a, b); }
+NEMO_SIMD F to_floats(I words) { return F(_mm256_cvtepi32_ps(words)); }
+NEMO_SIMD F as_floats(I bits) { return F(_mm256_castsi256_ps(bits)); }
+/// The half-precision numbers in the low / high 16 bits of every word.
+NEMO_SIMD F high_halves(I words) {
+  const I high = _mm256_srli_epi32(words, 16);  // now packing to unsigned words is exact
+  const I packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+  return from_halves(_mm256_castsi256_si128(packed));
+}
+NEMO_SIMD F low_halves(I words) { return high_halves(_mm256_slli_epi32(words, 16)); }
+
+/// 8 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
+/// row order.
+NEMO_SIMD void load_rows(const std::byte* p, std::int64_t stride, I (&out)[4]) {
+  const auto at = [](const std::byte* q) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+  };
+  for (int g = 0; g < 4; ++g) {
+    const std::byte* row = p + g * stride;
+    out[g] = _mm256_inserti128_si256(_mm256_castsi128_si256(at(row)), at(row + 4 * stride), 1);
+  }
+}
+/// out[j] word r = word j of row r, from the lanes of load_rows.
+NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
+  const I lo01 = _mm256_unpacklo_epi32(rows[0], rows[1]);
+  const I hi01 = _mm256_unpackhi_epi32(rows[0], rows[1]);
+  const I lo23 = _mm256_unpacklo_epi32(rows[2], rows[3]);
+  const I hi23 = _mm256_unpackhi_epi32(rows[2], rows[3]);
+  out[0] = _mm256_unpacklo_epi64(lo01, lo23);
+  out[1] = _mm256_unpackhi_epi64(lo01, lo23);
+  out[2] = _mm256_unpacklo_epi64(hi01, hi23);
+  out[3] = _mm256_unpackhi_epi64(hi01, hi23);
+}
+/// Word r = the sum of the four words of row r, from the lanes of load_rows.
+NEMO_SIMD I row_sums(I a, I b, I c, I d) {
+  return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+}
+
+// --- int8 products --------------------------------------------------------------------------
+// vpmaddubsw adds two products of an unsigned and a signed byte with saturation to int16. Codes up
+// to kClass (below 128) times |activation| <= 127 leave room for 32767 / (2 * 127 * kClass) such
+// pairs in an int16 before they must be widened. Signed codes (kClass = 128) go in as |code|
+// against the activation with the code's sign: 2 * 128 * 127 = 32512 does not saturate either.
+constexpr int kSignedBias = 0;
+NEMO_SIMD I signed_codes(I v) { return v; }
+
+NEMO_SIMD I widen_pairs(I shorts) { return _mm256_madd_epi16(shorts, _mm256_set1_epi16(1)); }
+
+/// The largest code of the class that kMaxCode falls in.
+constexpr int dot_class(int max_code) {
+  return max_code <= 15 ? 15 : max_code <= 31 ? 31 : max_code <= 63 ? 63 : 128;
+}
+
+template <int kClass>
+struct Dot {
+  static constexpr bool kSigned = kClass == 128;
+  static constexpr int kRoom = 32767 / (2 * 127 * kClass);
+  static constexpr int kGroup = kRoom >= 8 ? 8 : kRoom >= 4 ? 4 : kRoom >= 2 ? 2 : 1;
+
+  NEMO_SIMD static I pairs(I code, I act) {
+    if constexpr (kSigned) {
+      return _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(act, code));
+    } else {
+      return _mm256_maddubs_epi16(code, act);
+    }
+  }
+  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
+  template <int kTokens, int kQuads>
+  NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
+                              I (&acc)[kTokens]) {
+    for (int q0 = 0; q0 < kQuads; q0 += kGroup) {
+      for (int t = 0; t < kTokens; ++t) {
+        I shorts = pairs(codes[q0], broadcast_word(acts + t * stride + 4 * q0));
+        for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
+          shorts =
+              _mm256_add_epi16(shorts, pairs(codes[q], broadcast_word(acts + t * stride + 4 * q)));
+        }
+        acc[t] = _mm256_add_epi32(acc[t], widen_pairs(shorts));
+      }
+    }
+  }
+  /// The same with the codes in memory, one vector of them in a register at a time.
+  template <int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
+                              I (&acc)[kTokens]) {
+    for (int q0 = 0; q0 < kQuads; q0 += kGroup) {
+      I shorts[kTokens];
+      I w = load_bytes(codes + 32 * q0);
+      for (int t = 0; t < kTokens; ++t) {
+        shorts[t] = pairs(w, broadcast_word(acts + t * stride + 4 * q0));
+      }
+      for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
+        w = load_bytes(codes + 32 * q);
+        for (int t = 0; t < kTokens; ++t) {
+          shorts[t] =
+              _mm256_add_epi16(shorts[t], pairs(w, broadcast_word(acts + t * stride + 4 * q)));
+        }
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = _mm256_add_epi32(acc[t], widen_pairs(shorts[t]));
+      }
+    }
+  }
+  /// Word r = row r . activations over 16 elements, from the lanes of load_rows.
+  NEMO_SIMD static I rows16(const I (&v)[4], const std::byte* acts) {
+    const I a = broadcast_16_bytes(acts);
+    return row_sums(widen_pairs(pairs(v[0], a)), widen_pairs(pairs(v[1], a)),
+                    widen_pairs(pairs(v[2], a)), widen_pairs(pairs(v[3], a)));
+  }
+  /// The same over 32 elements.
+  NEMO_SIMD static I rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts) {
+    const I a = broadcast_16_bytes(acts);
+    const I b = broadcast_16_bytes(acts + 16);
+    I s[4];
+    for (int g = 0; g < 4; ++g) {
+      if constexpr (kRoom >= 2) {
+        s[g] = widen_pairs(_mm256_add_epi16(pairs(low[g], a), pairs(high[g], b)));
+      } else {
+        s[g] = _mm256_add_epi32(widen_pairs(pairs(low[g], a)), widen_pairs(pairs(high[g], b)));
+      }
+    }
+    return row_sums(s[0], s[1], s[2], s[3]);
+  }
+};
+
+}  // namespace
+}  // namespace nemo

@@ -1,0 +1,14 @@
+// The weight formats of the `avx512vnni` kernel table.
+#include "formats.hpp"
+
+// The shared code is written in terms of vector.hpp.
+// clang-format off
+#include "vector.hpp"
+#include "../simd/format_table-inl.hpp"
+// clang-format on
+
+namespace nemo::avx512vnni {
+
+constinit const FormatTable kFormatTable = make_formats(WeightBlocks{}, ScalarBlocks{});
+
+}  // namespace nemo::avx512vnni

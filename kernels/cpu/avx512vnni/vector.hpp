@@ -1,0 +1,266 @@
+// The vector operations of AVX-512 + VNNI that the shared kernels (../simd) are written in.
+//
+// F is a vector of 16 floats, I one of 64 bytes / 16 int32. Everything lives in an unnamed
+// namespace, so nothing compiled with these wide instructions can be merged into baseline code.
+#pragma once
+
+#include <nemo/base/half.hpp>
+
+#include <xsimd/xsimd.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <immintrin.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12 warns about the deliberately undefined operands inside its own AVX-512 intrinsics.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#define NEMO_SIMD [[gnu::always_inline, gnu::nothrow]] inline
+
+namespace nemo {
+namespace {
+
+using F = xsimd::batch<float, xsimd::avx512bw>;
+using I = __m512i;
+constexpr int kLanes = 16;
+
+// Register blocking of the float matrix products: kTileRows x kTileVectors accumulators, chosen so
+// that they, the B vectors and one A value fit in 32 registers.
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 4;
+// Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.
+constexpr int kPanelTokens = 8;
+
+NEMO_SIMD __mmask16 first_lanes(std::int64_t n) {
+  return static_cast<__mmask16>((1u << static_cast<unsigned>(n)) - 1u);
+}
+
+// --- floats ---------------------------------------------------------------------------------
+NEMO_SIMD F load(const float* p) { return F(_mm512_loadu_ps(p)); }
+NEMO_SIMD F load(const Half* p) {
+  return F(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+}
+NEMO_SIMD F load(const BFloat16* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return F(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+}
+/// The first n < 16 elements, zero behind; touches no byte behind them.
+NEMO_SIMD F load_first(const float* p, std::int64_t n) {
+  return F(_mm512_maskz_loadu_ps(first_lanes(n), p));
+}
+NEMO_SIMD F load_first(const Half* p, std::int64_t n) {
+  return F(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p)));
+}
+NEMO_SIMD F load_first(const BFloat16* p, std::int64_t n) {
+  const __m256i bits = _mm256_maskz_loadu_epi16(first_lanes(n), p);
+  return F(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+}
+NEMO_SIMD void store(F v, float* p) { _mm512_storeu_ps(p, v); }
+NEMO_SIMD void store(F v, Half* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+NEMO_SIMD void store_first(F v, float* p, std::int64_t n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), v);
+}
+NEMO_SIMD void store_first(F v, Half* p, std::int64_t n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n),
+                           _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+/// v in the first n lanes, `rest` behind.
+NEMO_SIMD F keep_first(F v, std::int64_t n, F rest) {
+  return F(_mm512_mask_mov_ps(rest, first_lanes(n), v));
+}
+
+/// a > b ? a : b in every lane: b where either is NaN.
+NEMO_SIMD F greater(F a, F b) { return F(_mm512_max_ps(a, b)); }
+NEMO_SIMD F lesser(F a, F b) { return F(_mm512_min_ps(a, b)); }
+NEMO_SIMD F fma(F a, F b, F c) { return F(_mm512_fmadd_ps(a, b, c)); }
+NEMO_SIMD F round_even(F v) {
+  return F(_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+NEMO_SIMD F absolute(F v) { return F(_mm512_abs_ps(v)); }
+/// v * 2^n for integral n; gradual underflow and overflow to infinity.
+NEMO_SIMD F scale_by_power(F v, F n) { return F(_mm512_scalef_ps(v, n)); }
+
+NEMO_SIMD __m256 halves_sum(F v) {
+  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+}
+NEMO_SIMD float sum(F v) {
+  const __m256 h = halves_sum(v);
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+NEMO_SIMD float largest(F v) { return _mm512_reduce_max_ps(v); }
+/// The sums of four vectors.
+NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m256 h = halves_sum(F(_mm512_add_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi))));
+  return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+/// 16 codes, each already rounded and within int8.
+NEMO_SIMD void store_codes(F v, std::int8_t* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+NEMO_SIMD std::int32_t sum_rounded(F v) { return _mm512_reduce_add_epi32(_mm512_cvtps_epi32(v)); }
+
+// --- bytes and int32 ------------------------------------------------------------------------
+NEMO_SIMD I load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+NEMO_SIMD void store_bytes(I v, void* p) { _mm512_storeu_si512(p, v); }
+NEMO_SIMD I all_bytes(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
+NEMO_SIMD I all_words(std::int32_t value) { return _mm512_set1_epi32(value); }
+NEMO_SIMD I broadcast_word(const void* p) {
+  std::int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return _mm512_set1_epi32(word);
+}
+/// The same 16 bytes in every 128-bit lane.
+NEMO_SIMD I broadcast_16_bytes(const void* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+NEMO_SIMD I and_bits(I a, I b) { return _mm512_and_si512(a, b); }
+NEMO_SIMD I or_bits(I a, I b) { return _mm512_or_si512(a, b); }
+NEMO_SIMD I xor_bits(I a, I b) { return _mm512_xor_si512(a, b); }
+/// Bits move across byte borders: mask afterwards.
+template <int kCount>
+NEMO_SIMD I shift_right(I v) {
+  return _mm512_srli_epi16(v, kCount);
+}
+template <int kCount>
+NEMO_SIMD I shift_left(I v) {
+  return _mm512_slli_epi16(v, kCount);
+}
+NEMO_SIMD I shift_right(I v, int count) { return _mm512_srl_epi16(v, _mm_cvtsi32_si128(count)); }
+template <int kCount>
+NEMO_SIMD I shift_words_right(I v) {
+  return _mm512_srli_epi32(v, kCount);
+}
+template <int kCount>
+NEMO_SIMD I shift_words_left(I v) {
+  return _mm512_slli_epi32(v, kCount);
+}
+/// Byte kByte of every word, sign-extended.
+template <int kByte>
+NEMO_SIMD I signed_byte(I v) {
+  return _mm512_srai_epi32(_mm512_slli_epi32(v, 24 - 8 * kByte), 24);
+}
+NEMO_SIMD I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
+NEMO_SIMD I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
+NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
+  return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(a, b), no, yes);
+}
+/// value in the bytes whose mask bits are not all zero, else 0.
+NEMO_SIMD I where_bits(I v, I mask, I value) {
+  return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(v, mask), value);
+}
+/// table[index & 15] where every 128-bit lane of `table` holds the same 16 bytes; index < 128.
+NEMO_SIMD I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
+/// Shifts each 128-bit lane right by kBytes bytes.
+template <int kBytes>
+NEMO_SIMD I drop_bytes(I v) {
+  return _mm512_bsrli_epi128(v, kBytes);
+}
+NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm512_unpacklo_epi64(a, b); }
+NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm512_unpackhi_epi64(a, b); }
+NEMO_SIMD F to_floats(I words) { return F(_mm512_cvtepi32_ps(words)); }
+NEMO_SIMD F as_floats(I bits) { return F(_mm512_castsi512_ps(bits)); }
+/// The half-precision numbers in the low / high 16 bits of every word.
+NEMO_SIMD F low_halves(I words) { return F(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))); }
+NEMO_SIMD F high_halves(I words) { return low_halves(_mm512_srli_epi32(words, 16)); }
+
+/// 16 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
+/// row order.
+NEMO_SIMD void load_rows(const std::byte* p, std::int64_t stride, I (&out)[4]) {
+  const auto at = [](const std::byte* q) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+  };
+  const std::int64_t stride4 = 4 * stride;
+  for (int g = 0; g < 4; ++g) {
+    const std::byte* row = p + g * stride;
+    I v = _mm512_castsi128_si512(at(row));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, at(row + stride4));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, at(row + 2 * stride4));
+    out[g] = _mm512_mask_broadcast_i32x4(v, 0xf000, at(row + 3 * stride4));
+  }
+}
+/// out[j] word r = word j of row r, from the lanes of load_rows.
+NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
+  const I lo01 = _mm512_unpacklo_epi32(rows[0], rows[1]);
+  const I hi01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
+  const I lo23 = _mm512_unpacklo_epi32(rows[2], rows[3]);
+  const I hi23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+  out[0] = _mm512_unpacklo_epi64(lo01, lo23);
+  out[1] = _mm512_unpackhi_epi64(lo01, lo23);
+  out[2] = _mm512_unpacklo_epi64(hi01, hi23);
+  out[3] = _mm512_unpackhi_epi64(hi01, hi23);
+}
+/// Word r = the sum of the four words of row r, from the lanes of load_rows.
+NEMO_SIMD I row_sums(I a, I b, I c, I d) {
+  const I ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const I cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+// --- int8 products --------------------------------------------------------------------------
+// VNNI multiplies unsigned by signed bytes, so signed weights are stored plus 128 (their sign bit
+// flipped) and 128 * sum(activations) is taken off afterwards, all exactly in int32.
+constexpr int kSignedBias = 128;
+NEMO_SIMD I signed_codes(I v) { return xor_bits(v, all_bytes(0x80)); }
+
+/// Instruction sets without VNNI need different code for different ranges of the codes.
+constexpr int dot_class(int) { return 0; }
+
+template <int kClass>
+struct Dot {
+  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
+  template <int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
+                              I (&acc)[kTokens]) {
+    for (int q = 0; q < kQuads; ++q) {
+      const I w = load_bytes(codes + 64 * q);
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = _mm512_dpbusd_epi32(acc[t], w, broadcast_word(acts + t * stride + 4 * q));
+      }
+    }
+  }
+  /// The same with the codes in registers.
+  template <int kTokens, int kQuads>
+  NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
+                              I (&acc)[kTokens]) {
+    for (int q = 0; q < kQuads; ++q) {
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = _mm512_dpbusd_epi32(acc[t], codes[q], broadcast_word(acts + t * stride + 4 * q));
+      }
+    }
+  }
+  /// Word r = row r . activations over 16 elements, from the lanes of load_rows.
+  NEMO_SIMD static I rows16(const I (&v)[4], const std::byte* acts) {
+    const I a = broadcast_16_bytes(acts);
+    const I zero = _mm512_setzero_si512();
+    return row_sums(_mm512_dpbusd_epi32(zero, v[0], a), _mm512_dpbusd_epi32(zero, v[1], a),
+                    _mm512_dpbusd_epi32(zero, v[2], a), _mm512_dpbusd_epi32(zero, v[3], a));
+  }
+  /// The same over 32 elements.
+  NEMO_SIMD static I rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts) {
+    const I a = broadcast_16_bytes(acts);
+    const I b = broadcast_16_bytes(acts + 16);
+    const I zero = _mm512_setzero_si512();
+    I s[4];
+    for (int g = 0; g < 4; ++g) {
+      s[g] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low[g], a), high[g], b);
+    }
+    return row_sums(s[0], s[1], s[2], s[3]);
+  }
+};
+
+}  // namespace
+}  // namespace nemo

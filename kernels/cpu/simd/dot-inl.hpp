@@ -1,0 +1,76 @@
+// Tiles of dot products between contiguous rows: lanes run along the rows and are summed at the
+// end, in an order that depends on the length alone. Included after the instruction set's
+// vector.hpp.
+#pragma once
+
+#include "lanes-inl.hpp"
+
+namespace nemo {
+namespace {
+
+/// out[i] = a_i . {b_0, b_1, b_2, b_3} over k elements; B is float, Half or BFloat16.
+template <int kRows, class B>
+NEMO_SIMD void dot_tile(const float* a, std::int64_t lda, const B* const (&b)[4], std::int64_t k,
+                        __m128 (&out)[kRows]) {
+  F acc[kRows][4];
+  for (auto& row : acc) {
+    for (F& v : row) v = F(0.0f);
+  }
+  for_lanes(k, [&](auto at) NEMO_SIMD_LAMBDA {
+    F vb[4];
+    for (int j = 0; j < 4; ++j) vb[j] = at.load(b[j]);
+    for (int i = 0; i < kRows; ++i) {
+      const F va = at.load(a + i * lda);
+      for (int j = 0; j < 4; ++j) acc[i][j] = fma(va, vb[j], acc[i][j]);
+    }
+  });
+  for (int i = 0; i < kRows; ++i) out[i] = sums(acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+}
+
+/// Writes the first n <= 4 values.
+NEMO_SIMD void put4(__m128 v, float* c, std::int64_t n, bool accumulate) {
+  if (n == 4) {
+    _mm_storeu_ps(c, accumulate ? _mm_add_ps(_mm_loadu_ps(c), v) : v);
+    return;
+  }
+  alignas(16) float values[4];
+  _mm_store_ps(values, v);
+  for (std::int64_t j = 0; j < n; ++j) c[j] = accumulate ? c[j] + values[j] : values[j];
+}
+
+template <int kRows, class B>
+NEMO_SIMD void dot_rows(const float* a, std::int64_t lda, const B* const (&b)[4], std::int64_t k,
+                        float* c, std::int64_t ldc, std::int64_t n, bool accumulate) {
+  __m128 out[kRows];
+  dot_tile<kRows>(a, lda, b, k, out);
+  for (int i = 0; i < kRows; ++i) put4(out[i], c + i * ldc, n, accumulate);
+}
+
+/// c[i, 0..n) (+)= a_i . b_j for i < m, j < n <= 4.
+template <class B>
+void dot_columns(std::int64_t m, const float* a, std::int64_t lda, const B* const (&b)[4],
+                 std::int64_t k, float* c, std::int64_t ldc, std::int64_t n,
+                 bool accumulate) noexcept {
+  std::int64_t i = 0;
+  for (; i + 4 <= m; i += 4) {
+    dot_rows<4>(a + i * lda, lda, b, k, c + i * ldc, ldc, n, accumulate);
+  }
+  a += i * lda;
+  c += i * ldc;
+  switch (m - i) {
+    case 3:
+      dot_rows<3>(a, lda, b, k, c, ldc, n, accumulate);
+      break;
+    case 2:
+      dot_rows<2>(a, lda, b, k, c, ldc, n, accumulate);
+      break;
+    case 1:
+      dot_rows<1>(a, lda, b, k, c, ldc, n, accumulate);
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+}  // namespace nemo

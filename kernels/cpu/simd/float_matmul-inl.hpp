@@ -1,0 +1,123 @@
+// Products of float activations with weights that are floats or are first decoded to floats;
+// included after the instruction set's vector.hpp.
+//
+// y is summed over pieces of kPiece columns, four rows at a time, lanes over the columns of a
+// piece: the order depends on the column count alone, so splitting rows or tokens never changes a
+// result.
+#pragma once
+
+#include "dot-inl.hpp"
+
+#include <nemo/tensor/formats.hpp>
+
+namespace nemo {
+namespace {
+
+constexpr std::int64_t kPiece = 1024;   // a multiple of every block size; 4 rows = 16 KiB of float
+constexpr std::int64_t kSlabRows = 32;  // decoded rows kept in scratch: 128 KiB, resident in L2
+constexpr std::int64_t kFewTokens = 4;  // fewer: rows pass by once, so no slab of them is kept
+static_assert(kPiece * kSlabRows * sizeof(float) <= kMatmulScratchBytes);
+
+/// The C++ type of the elements of formats without blocks.
+template <class Block>
+struct Stored {
+  using Element = void;
+};
+template <class T, DType kType>
+struct Stored<Plain<T, kType>> {
+  using Element = T;
+};
+
+/// Expands columns [first, first + n) of a row.
+using ExpandFn = void (*)(const std::byte* row, std::int64_t first, std::int64_t n,
+                          float* out) noexcept;
+template <class Block>
+void expand(const std::byte* row, std::int64_t first, std::int64_t n, float* out) noexcept {
+  const std::byte* from = row + first / Block::kElements * std::int64_t{sizeof(Block)};
+  using Element = typename Stored<Block>::Element;
+  if constexpr (std::is_void_v<Element>) {
+    nemo::decode_row<Block>(from, n, out);
+  } else {
+    const auto* elements = reinterpret_cast<const Element*>(from);
+    for_lanes(n, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(elements), out); });
+  }
+}
+
+template <class Block>
+void expand_row(const std::byte* row, std::int64_t cols, float* out) noexcept {
+  expand<Block>(row, 0, cols, out);
+}
+
+/// y[t, 0..rows) (+)= piece of x . rows, where row(r) points at columns of row r.
+template <class B, class Row>
+NEMO_SIMD void multiply_slab(Row row, std::int64_t rows, std::int64_t width, const float* x,
+                             std::int64_t ldx, std::int64_t tokens, float* y, std::int64_t ldy,
+                             bool accumulate) {
+  // Four tokens' pieces (16 KiB) stay in L1 while the slab's rows pass by.
+  for (std::int64_t t = 0; t < tokens; t += 4) {
+    const std::int64_t count = tokens - t < 4 ? tokens - t : 4;
+    for (std::int64_t r = 0; r < rows; r += 4) {
+      const std::int64_t height = rows - r < 4 ? rows - r : 4;
+      const auto clamped = [&](std::int64_t i) { return row(r + (i < height ? i : height - 1)); };
+      const B* four[4] = {clamped(0), clamped(1), clamped(2), clamped(3)};
+      dot_columns<B>(count, x + t * ldx, ldx, four, width, y + t * ldy + r, ldy, height,
+                     accumulate);
+    }
+  }
+}
+
+/// Rows multiplied in the type they are stored in.
+template <class Element>
+void float_slab_in_place(const std::byte* w, std::int64_t row_bytes, std::int64_t rows,
+                         std::int64_t cols, const float* x, std::int64_t ldx, std::int64_t tokens,
+                         float* y, std::int64_t ldy) noexcept {
+  for (std::int64_t c = 0; c < cols; c += kPiece) {
+    const auto row = [&](std::int64_t r) {
+      return reinterpret_cast<const Element*>(w + r * row_bytes) + c;
+    };
+    multiply_slab<Element>(row, rows, cols - c < kPiece ? cols - c : kPiece, x + c, ldx, tokens, y,
+                           ldy, c > 0);
+  }
+}
+
+/// Rows multiplied through a float copy in scratch.
+void float_slab_copied(ExpandFn expand_piece, const std::byte* w, std::int64_t row_bytes,
+                       std::int64_t rows, std::int64_t cols, const float* x, std::int64_t ldx,
+                       std::int64_t tokens, float* y, std::int64_t ldy,
+                       std::byte* scratch) noexcept {
+  auto* copy = reinterpret_cast<float*>(scratch);
+  for (std::int64_t c = 0; c < cols; c += kPiece) {
+    const std::int64_t width = cols - c < kPiece ? cols - c : kPiece;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      expand_piece(w + r * row_bytes, c, width, copy + r * kPiece);
+    }
+    const auto row = [&](std::int64_t r) -> const float* { return copy + r * kPiece; };
+    multiply_slab<float>(row, rows, width, x + c, ldx, tokens, y, ldy, c > 0);
+  }
+}
+
+template <class Block>
+void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
+                  std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+                  std::byte* scratch) noexcept {
+  using Element = typename Stored<Block>::Element;
+  const auto* x = reinterpret_cast<const float*>(acts);
+  const std::int64_t ldx = act_stride / std::int64_t{sizeof(float)};
+  const bool few = tokens < kFewTokens;
+  const std::int64_t step = few ? 4 : kSlabRows;
+  for (std::int64_t r = 0; r < rows; r += step) {
+    const std::byte* from = w.data + (row0 + r) * w.row_bytes;
+    const std::int64_t height = rows - r < step ? rows - r : step;
+    if constexpr (!std::is_void_v<Element>) {
+      if (few || std::is_same_v<Element, float>) {
+        float_slab_in_place<Element>(from, w.row_bytes, height, w.cols, x, ldx, tokens, y + r, ldy);
+        continue;
+      }
+    }
+    float_slab_copied(expand<Block>, from, w.row_bytes, height, w.cols, x, ldx, tokens, y + r, ldy,
+                      scratch);
+  }
+}
+
+}  // namespace
+}  // namespace nemo

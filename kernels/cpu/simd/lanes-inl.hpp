@@ -1,0 +1,62 @@
+// Walking a row vector by vector, and loops over compile-time indices; included after the
+// instruction set's vector.hpp.
+#pragma once
+
+#include <nemo/kernels.hpp>
+
+namespace nemo {
+namespace {
+
+#define NEMO_SIMD_LAMBDA __attribute__((always_inline, nothrow))
+
+/// A full vector at element i of a row.
+struct FullLanes {
+  std::int64_t i;
+  template <class T>
+  NEMO_SIMD F load(const T* p) const {
+    return nemo::load(p + i);
+  }
+  template <class T>
+  NEMO_SIMD void store(F v, T* p) const {
+    nemo::store(v, p + i);
+  }
+  NEMO_SIMD F keep(F v, F) const { return v; }
+};
+/// The last n < kLanes elements of a row; lanes behind them read as zero and are not written.
+struct FirstLanes {
+  std::int64_t i, n;
+  template <class T>
+  NEMO_SIMD F load(const T* p) const {
+    return load_first(p + i, n);
+  }
+  template <class T>
+  NEMO_SIMD void store(F v, T* p) const {
+    store_first(v, p + i, n);
+  }
+  NEMO_SIMD F keep(F v, F rest) const { return keep_first(v, n, rest); }
+};
+
+/// Calls fn(lanes) for every vector of a row of n elements.
+template <class Fn>
+NEMO_SIMD void for_lanes(std::int64_t n, Fn fn) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) fn(FullLanes{i});
+  if (i < n) fn(FirstLanes{i, n - i});
+}
+
+template <int kValue>
+struct Index {
+  static constexpr int k = kValue;
+};
+
+/// Calls fn(Index<0>{}), ..., fn(Index<kCount - 1>{}).
+template <int kCount, class Fn>
+NEMO_SIMD void unroll(Fn fn) {
+  if constexpr (kCount > 0) {
+    unroll<kCount - 1>(fn);
+    fn(Index<kCount - 1>{});
+  }
+}
+
+}  // namespace
+}  // namespace nemo

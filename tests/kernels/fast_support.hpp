@@ -1,0 +1,150 @@
+// What the tests of the fast kernel tables share: the tables, random data, the int8 model.
+#pragma once
+
+#include <nemo/base/aligned.hpp>
+#include <nemo/kernels.hpp>
+#include <nemo/tensor/random_blocks.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace nemo::test {
+
+/// The tables to test against `reference`.
+inline std::vector<const Kernels*> fast_tables() {
+  const auto all = available_kernels();
+  return {all.begin() + 1, all.end()};
+}
+
+inline std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+inline std::vector<float> random_floats(std::int64_t n, float stddev, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> x(at(n));
+  for (float& v : x) {
+    // A sum of uniforms: normal enough, and the same on every standard library.
+    double sum = -6;
+    for (int i = 0; i < 12; ++i) sum += static_cast<double>(random()) / 4294967296.0;
+    v = static_cast<float>(sum) * stddev;
+  }
+  return x;
+}
+
+inline std::vector<Half> random_halves(std::int64_t n, unsigned seed) {
+  std::vector<Half> x;
+  for (const float v : random_floats(n, 1.0f, seed)) x.push_back(to_half(v));
+  return x;
+}
+
+/// Rows of activations as a matmul wants them: float or Q8Row, each row 64-byte aligned.
+struct Activations {
+  AlignedBuffer<std::byte> bytes;
+  std::int64_t stride;
+  std::vector<float> values;  // [tokens, cols]: what the arithmetic sees
+};
+
+inline Activations pack_activations(const Kernels& table, ActFormat format,
+                                    const std::vector<float>& x, std::int64_t cols) {
+  const std::int64_t tokens = static_cast<std::int64_t>(x.size()) / cols;
+  Activations a;
+  const std::int64_t bytes = format == ActFormat::q8 ? Q8Row::bytes(cols) : cols * 4;
+  a.stride = (bytes + 63) / 64 * 64;
+  a.bytes = AlignedBuffer<std::byte>(at(a.stride * tokens));
+  a.values = x;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    std::byte* row = a.bytes.data() + t * a.stride;
+    if (format == ActFormat::f32) {
+      std::memcpy(row, x.data() + t * cols, at(cols * 4));
+      continue;
+    }
+    table.quantize_q8(x.data() + t * cols, cols, row);
+    const Q8Row q = Q8Row::at(row, cols);
+    for (std::int64_t c = 0; c < cols; ++c) {
+      a.values[at(t * cols + c)] = q.scales[c / 32] * static_cast<float>(q.codes[c]);
+    }
+  }
+  return a;
+}
+
+/// A stored matrix whose last byte is the last byte of its allocation, so that the address
+/// sanitizer sees any read behind it.
+struct StoredMatrix {
+  std::vector<std::byte> bytes;
+  std::int64_t rows;
+  std::int64_t cols;
+  std::int64_t row_bytes;
+  [[nodiscard]] WeightRows view() const { return {bytes.data(), row_bytes, cols}; }
+};
+
+inline StoredMatrix random_matrix(DType type, std::int64_t rows, std::int64_t cols,
+                                  std::uint64_t seed) {
+  StoredMatrix m{{}, rows, cols, row_bytes(type, cols)};
+  m.bytes.resize(at(rows * m.row_bytes));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    random_row(type, cols, 0.5f, seed * 1000 + static_cast<std::uint64_t>(r),
+               m.bytes.data() + r * m.row_bytes);
+  }
+  return m;
+}
+
+/// Weight types in the order of DType.
+inline std::vector<DType> weight_types() {
+  std::vector<DType> types;
+  for (const DTypeInfo& i : all_dtypes()) {
+    if (select_kernels("reference").format(i.type).matmul != nullptr) types.push_back(i.type);
+  }
+  return types;
+}
+
+/// The exact products of a matrix and activations.
+class ExactProducts {
+ public:
+  ExactProducts(DType type, const StoredMatrix& m, const std::vector<float>& x) : rows_(m.rows) {
+    const FormatKernels& reference = select_kernels("reference").format(type);
+    const std::int64_t tokens = static_cast<std::int64_t>(x.size()) / m.cols;
+    sums_.resize(at(tokens * rows_));
+    magnitudes_.resize(sums_.size());
+    std::vector<float> row(at(m.cols));
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      reference.decode_row(m.bytes.data() + r * m.row_bytes, m.cols, row.data());
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        double sum = 0;
+        double magnitude = 0;
+        for (std::int64_t c = 0; c < m.cols; ++c) {
+          const double term =
+              static_cast<double>(row[at(c)]) * static_cast<double>(x[at(t * m.cols + c)]);
+          sum += term;
+          magnitude += std::abs(term);
+        }
+        sums_[at(t * rows_ + r)] = sum;
+        magnitudes_[at(t * rows_ + r)] = magnitude;
+      }
+    }
+  }
+
+  /// How many of y[tokens, rows] (rows from row0 on) are further than tolerance * sum |w x| away.
+  [[nodiscard]] int wrong(const std::vector<float>& y, std::int64_t ldy, std::int64_t row0,
+                          std::int64_t rows, std::int64_t tokens, double tolerance) const {
+    int count = 0;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const std::size_t i = at(t * rows_ + row0 + r);
+        const double error = std::abs(static_cast<double>(y[at(t * ldy + r)]) - sums_[i]);
+        if (!(error <= tolerance * magnitudes_[i] + 1e-37)) ++count;
+      }
+    }
+    return count;
+  }
+  [[nodiscard]] int wrong(const std::vector<float>& y, double tolerance) const {
+    return wrong(y, rows_, 0, rows_, static_cast<std::int64_t>(y.size()) / rows_, tolerance);
+  }
+
+ private:
+  std::int64_t rows_;
+  std::vector<double> sums_;
+  std::vector<double> magnitudes_;
+};
+
+}  // namespace nemo::test

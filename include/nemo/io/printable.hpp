@@ -23,4 +23,13 @@ namespace nemo {
   return out + (text.size() > limit ? "...'" : "'");
 }
 
+/// `text` on one line and without terminal control: ASCII control bytes become '?'.
+[[nodiscard]] inline std::string one_line(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return out;
+}
+
 }  // namespace nemo

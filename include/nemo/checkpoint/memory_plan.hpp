@@ -1,0 +1,55 @@
+// How much memory a model will take at a context length, before anything is loaded.
+#pragma once
+
+#include <nemo/checkpoint/config.hpp>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nemo {
+
+/// Names of the KV cache policies a plan lists, in the spelling of --kv.
+[[nodiscard]] std::span<const std::string_view> planned_kv_policies() noexcept;
+/// Bytes one token adds to the caches of all attention layers. Throws Error{usage} for a policy
+/// that does not exist.
+[[nodiscard]] double kv_bytes_per_token(const ModelConfig& config, std::string_view policy);
+
+/// Bytes of the trunk's tensors when stored with a quantization mix (see quant_mix.hpp).
+[[nodiscard]] std::int64_t planned_weight_bytes(const ModelConfig& config, std::string_view mix);
+
+/// Temporary memory of a forward pass over `tokens` tokens on `threads` threads (an upper
+/// estimate).
+[[nodiscard]] std::int64_t scratch_bytes(const ModelConfig& config, std::int64_t tokens,
+                                         int threads);
+
+/// Installed memory, or the limit of the container this process runs in; 0 when unknown.
+[[nodiscard]] std::int64_t physical_memory_bytes();
+
+struct MemoryPlan {
+  struct Kv {
+    std::string policy;
+    double bytes_per_token;
+    std::int64_t bytes;  // for the whole context
+    std::int64_t total;  // with weights, state and scratch
+  };
+  std::int64_t context = 0;  // tokens
+  std::int64_t weights = 0;
+  std::int64_t state = 0;  // convolution and SSM state of one sequence
+  std::int64_t scratch = 0;
+  std::vector<Kv> kv;
+  std::int64_t physical = 0;  // 0: unknown
+
+  /// One sentence: does the smallest total fit this machine?
+  [[nodiscard]] std::string verdict() const;
+};
+
+[[nodiscard]] MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes,
+                                     std::int64_t context, int threads);
+
+/// "17.4 GB" (powers of ten), three significant digits.
+[[nodiscard]] std::string human_bytes(std::int64_t bytes);
+
+}  // namespace nemo

@@ -1,0 +1,144 @@
+// Sums of sizes; weights dominate, then the KV cache at long contexts.
+//
+//   KV bytes per token = sum over attention layers of 2 * kv_heads * head_dim * bytes per element
+#include <nemo/base/error.hpp>
+#include <nemo/checkpoint/memory_plan.hpp>
+#include <nemo/checkpoint/quant_mix.hpp>
+#include <nemo/io/printable.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <unistd.h>
+
+namespace nemo {
+namespace {
+
+struct KvPolicy {
+  std::string_view name;
+  double bytes_per_element;
+};
+constexpr std::array kPolicies = {KvPolicy{"fp16", 2.0}, KvPolicy{"fp32", 4.0}};
+constexpr auto kPolicyNames = [] {
+  std::array<std::string_view, kPolicies.size()> names;
+  for (std::size_t i = 0; i < names.size(); ++i) names[i] = kPolicies[i].name;
+  return names;
+}();
+
+}  // namespace
+
+std::span<const std::string_view> planned_kv_policies() noexcept { return kPolicyNames; }
+
+double kv_bytes_per_token(const ModelConfig& config, std::string_view policy) {
+  std::string known;
+  for (const KvPolicy& p : kPolicies) {
+    if (p.name == policy) {
+      return static_cast<double>(config.kv_elements_per_token()) * p.bytes_per_element;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(p.name);
+  }
+  throw Error(ErrorCode::usage, "unknown KV policy " + in_quotes(policy) + "; known are " + known);
+}
+
+std::int64_t planned_weight_bytes(const ModelConfig& config, std::string_view mix) {
+  MixAssigner types(find_quant_mix(mix), config);
+  std::int64_t bytes = 0;
+  for (const LayoutTensor& tensor : gguf_layout(config)) {
+    const std::int64_t rows = tensor.elements() / tensor.dims[0];
+    bytes += rows * row_bytes(types.next(tensor), tensor.dims[0]);
+  }
+  return bytes;
+}
+
+std::int64_t scratch_bytes(const ModelConfig& config, std::int64_t tokens, int threads) {
+  // Floats that live at once per token: residual stream, its normed copy and that copy's 8-bit
+  // form, then the widest mixer's own.
+  const MambaConfig& m = config.mamba;
+  std::int64_t widest = 0;
+  for (const LayerConfig& l : config.layers) {
+    std::int64_t floats = 0;
+    switch (l.kind) {
+      case LayerKind::mamba:
+        floats = m.in_rows() + m.conv_channels() + 2 * m.inner();
+        break;
+      case LayerKind::attention:
+        floats = (3 * l.q_heads + 2 * l.kv_heads) * l.head_dim;
+        break;
+      case LayerKind::mlp:
+        floats = 2 * l.ff;
+        break;
+      case LayerKind::moe:
+        floats = l.experts + 2 * l.shared_ff +
+                 l.experts_used * (2 * l.expert_ff + 2 * l.expert_width(config.hidden));
+        break;
+    }
+    widest = std::max(widest, floats);
+  }
+  const std::int64_t per_token = 4 * (3 * config.hidden + widest);
+  constexpr std::int64_t kPerThread = std::int64_t{4} << 20;  // matmul scratch and score tiles
+  return tokens * per_token + config.vocab * 4 + threads * kPerThread;
+}
+
+std::int64_t physical_memory_bytes() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page = ::sysconf(_SC_PAGESIZE);
+  std::int64_t bytes = pages > 0 && page > 0 ? std::int64_t{pages} * page : 0;
+  std::ifstream limit("/sys/fs/cgroup/memory.max");  // "max" where there is none
+  std::int64_t allowed = 0;
+  if (limit >> allowed && allowed > 0) bytes = bytes > 0 ? std::min(bytes, allowed) : allowed;
+  return bytes;
+}
+
+MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, std::int64_t context,
+                       int threads) {
+  constexpr std::int64_t kPrefillChunk = 512;
+  MemoryPlan plan;
+  plan.context = context;
+  plan.weights = weight_bytes;
+  plan.state = config.mamba_state_bytes();
+  plan.scratch = scratch_bytes(config, std::min(kPrefillChunk, context), threads);
+  plan.physical = physical_memory_bytes();
+  for (const std::string_view policy : planned_kv_policies()) {
+    MemoryPlan::Kv kv;
+    kv.policy = policy;
+    kv.bytes_per_token = kv_bytes_per_token(config, policy);
+    kv.bytes = static_cast<std::int64_t>(kv.bytes_per_token * static_cast<double>(context));
+    kv.total = plan.weights + plan.state + plan.scratch + kv.bytes;
+    plan.kv.push_back(std::move(kv));
+  }
+  return plan;
+}
+
+std::string MemoryPlan::verdict() const {
+  const auto smallest = std::min_element(
+      kv.begin(), kv.end(), [](const Kv& a, const Kv& b) { return a.total < b.total; });
+  if (smallest == kv.end()) return "";
+  const std::string needs = "needs " + human_bytes(smallest->total) + " with --kv " +
+                            smallest->policy + " at " + std::to_string(context) + " tokens; ";
+  if (physical <= 0) return needs + "this machine's memory is unknown";
+  const std::string has = "this machine has " + human_bytes(physical);
+  // The system and other programs keep a share.
+  if (smallest->total <= physical / 100 * 92) return needs + has + ": it fits";
+  const std::int64_t resident = smallest->total - weights;
+  if (resident < physical / 2) {
+    return needs + has + ": it runs from disk, slowly, because weights do not stay in memory";
+  }
+  return needs + has + ": it does not fit; use a shorter --ctx or a smaller quantization";
+}
+
+std::string human_bytes(std::int64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  char text[32];
+  const int decimals = unit == 0 || value >= 99.95 ? 0 : (value >= 9.995 ? 1 : 2);
+  std::snprintf(text, sizeof text, "%.*f %s", decimals, value, kUnits[unit]);
+  return text;
+}
+
+}  // namespace nemo

@@ -1,0 +1,349 @@
+// nemo info: what a checkpoint is made of and what memory it will take.
+#include "src/cli/commands.hpp"
+
+#include <nemo/base/error.hpp>
+#include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/memory_plan.hpp>
+#include <nemo/checkpoint/quant_mix.hpp>
+#include <nemo/checkpoint/synth.hpp>
+#include <nemo/io/printable.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <omp.h>
+
+namespace nemo::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct InfoFlags {
+  std::string model;
+  std::int64_t context = 0;
+  std::string mix = "Q4_K_M";
+  bool plan = false;
+  bool json = false;
+};
+
+/// Parameters and bytes of a class of tensors, by storage type.
+struct ClassSummary {
+  std::int64_t parameters = 0;
+  std::int64_t bytes = 0;
+  std::map<std::string, std::int64_t> types;  // tensors of each type
+
+  void add(DType type, std::int64_t elements, std::int64_t stored) {
+    parameters += elements;
+    bytes += stored;
+    ++types[std::string(info(type).name)];
+  }
+  [[nodiscard]] double bits() const {
+    return parameters == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters);
+  }
+  [[nodiscard]] std::string type_list() const {
+    std::string text;
+    for (const auto& [name, count] : types) {
+      text += (text.empty() ? "" : ", ") + name + " x" + std::to_string(count);
+    }
+    return text;
+  }
+};
+
+/// Which part of the model a tensor belongs to, from its canonical or GGUF name.
+const char* class_of(const std::string& name) {
+  const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("embeddings.") || has("token_embd.")) return "embeddings";
+  if (has("lm_head.") || name == "output.weight") return "head";
+  if (has("shared_experts.") || has("_shexp.")) return "shared experts";
+  if (has(".experts.") || has("_exps.")) return "experts";
+  if (has("latent")) return "latent projections";
+  if (has("gate.weight") || has("ffn_gate_inp.")) return "router";
+  if (has("in_proj.weight") || has("mixer.out_proj.weight") || has("ssm_in.") || has("ssm_out.")) {
+    return "mamba projections";
+  }
+  if (has("q_proj.weight") || has("k_proj.weight") || has("v_proj.weight") ||
+      has("o_proj.weight") || has("attn_q.") || has("attn_k.") || has("attn_v.") ||
+      has("attn_output.")) {
+    return "attention";
+  }
+  if (has("up_proj.weight") || has("down_proj.weight") || has("ffn_up.") || has("ffn_down.")) {
+    return "mlp";
+  }
+  return "norms, conv, biases";
+}
+
+/// What is printed, gathered from a file or from a plan.
+struct Report {
+  std::string path;
+  std::string container;
+  ModelConfig config;
+  std::vector<std::pair<std::string, ClassSummary>> classes;
+  ClassSummary total;
+  Json tokenizer;  // null: none
+  std::size_t template_bytes = 0;
+  SamplingDefaults sampling;
+  std::vector<std::string> ignored;
+  MemoryPlan plan;
+
+  void add(const std::string& name, DType type, std::int64_t elements, std::int64_t bytes) {
+    const std::string label = class_of(name);
+    auto it = std::find_if(classes.begin(), classes.end(),
+                           [&](const auto& entry) { return entry.first == label; });
+    if (it == classes.end()) it = classes.insert(it, {label, {}});
+    it->second.add(type, elements, bytes);
+    total.add(type, elements, bytes);
+  }
+};
+
+Json tokenizer_summary(const Checkpoint& checkpoint) {
+  try {
+    const text::TokenizerData data = checkpoint.tokenizer();
+    Json json = {{"tokens", data.tokens.size()},
+                 {"merges", data.merges.size()},
+                 {"pre", data.pre_name},
+                 {"end_ids", data.end_ids}};
+    if (data.bos) json["bos"] = *data.bos;
+    if (data.eos) json["eos"] = *data.eos;
+    if (data.add_bos) json["add_bos"] = *data.add_bos;
+    return json;
+  } catch (const Error& error) {
+    // A model without a usable tokenizer still has sizes worth showing.
+    return {{"error", error.what()}};
+  }
+}
+
+Report report_file(const InfoFlags& flags) {
+  const auto checkpoint = open_checkpoint(flags.model);
+  Report r;
+  r.path = flags.model;
+  r.container = checkpoint->container();
+  r.config = checkpoint->config();
+  for (const TensorRef& tensor : checkpoint->tensors()) {
+    r.add(tensor.name, tensor.type, tensor.elements(), tensor.bytes());
+  }
+  r.tokenizer = tokenizer_summary(*checkpoint);
+  r.template_bytes = checkpoint->chat_template().size();
+  r.sampling = checkpoint->sampling();
+  r.ignored.assign(checkpoint->ignored().begin(), checkpoint->ignored().end());
+  return r;
+}
+
+Report report_plan(const InfoFlags& flags) {
+  const QuantMix& mix = find_quant_mix(flags.mix);
+  Report r;
+  r.path = flags.model;
+  r.container = "plan as GGUF " + std::string(mix.name);
+  r.config = synth_config(flags.model, 0);
+  MixAssigner types(mix, r.config);
+  for (const LayoutTensor& tensor : gguf_layout(r.config)) {
+    const DType type = types.next(tensor);
+    const std::int64_t rows = tensor.elements() / tensor.dims[0];
+    r.add(tensor.name, type, tensor.elements(), rows * row_bytes(type, tensor.dims[0]));
+  }
+  return r;
+}
+
+Json layer_sizes(const ModelConfig& c) {
+  Json json = {{"hidden", c.hidden}, {"vocab", c.vocab}};
+  if (c.has(LayerKind::mamba)) {
+    json["mamba"] = {{"heads", c.mamba.heads},
+                     {"head_dim", c.mamba.head_dim},
+                     {"groups", c.mamba.groups},
+                     {"state", c.mamba.state},
+                     {"conv", c.mamba.conv_kernel}};
+  }
+  for (const LayerConfig& l : c.layers) {
+    if (l.kind == LayerKind::attention && !json.contains("attention")) {
+      json["attention"] = {
+          {"heads", l.q_heads}, {"kv_heads", l.kv_heads}, {"head_dim", l.head_dim}};
+    }
+    if (l.kind == LayerKind::mlp && !json.contains("mlp")) json["mlp"] = {{"ff", l.ff}};
+    if (l.kind == LayerKind::moe && !json.contains("moe")) {
+      json["moe"] = {{"experts", l.experts},     {"experts_used", l.experts_used},
+                     {"expert_ff", l.expert_ff}, {"shared_ff", l.shared_ff},
+                     {"latent", l.latent},       {"scale", c.router.scale}};
+    }
+  }
+  return json;
+}
+
+Json to_json(const Report& r) {
+  const ModelConfig& c = r.config;
+  Json json;
+  json["path"] = r.path;
+  json["container"] = r.container;
+  json["architecture"] = c.architecture;
+  json["name"] = c.name;
+  json["layers"] = {
+      {"count", c.layers.size()},           {"pattern", c.pattern()},
+      {"mamba", c.count(LayerKind::mamba)}, {"attention", c.count(LayerKind::attention)},
+      {"mlp", c.count(LayerKind::mlp)},     {"moe", c.count(LayerKind::moe)}};
+  json["sizes"] = layer_sizes(c);
+  json["context_length"] = c.context_length;
+  json["tied_head"] = c.tied_head;
+  json["parameters"] = c.parameters();
+  json["active_parameters"] = c.active_parameters();
+  json["mtp"] = {{"layers", c.mtp.size()}, {"parameters", c.mtp_parameters()}, {"used", false}};
+  json["tensor_bytes"] = r.total.bytes;
+  json["bits_per_weight"] = r.total.bits();
+  json["tensor_types"] = r.total.types;
+  Json classes = Json::object();
+  for (const auto& [name, summary] : r.classes) {
+    classes[name] = {{"parameters", summary.parameters},
+                     {"bytes", summary.bytes},
+                     {"bits_per_weight", summary.bits()},
+                     {"types", summary.types}};
+  }
+  json["classes"] = std::move(classes);
+  json["tokenizer"] = r.tokenizer;
+  json["chat_template_bytes"] = r.template_bytes;
+  Json sampling = Json::object();
+  if (r.sampling.temperature) sampling["temperature"] = *r.sampling.temperature;
+  if (r.sampling.top_p) sampling["top_p"] = *r.sampling.top_p;
+  if (r.sampling.min_p) sampling["min_p"] = *r.sampling.min_p;
+  if (r.sampling.top_k) sampling["top_k"] = *r.sampling.top_k;
+  json["sampling"] = std::move(sampling);
+  json["ignored_tensors"] = r.ignored;
+  Json kv = Json::object();
+  for (const MemoryPlan::Kv& policy : r.plan.kv) {
+    kv[policy.policy] = {{"bytes_per_token", policy.bytes_per_token},
+                         {"bytes", policy.bytes},
+                         {"total", policy.total}};
+  }
+  json["memory"] = {{"context", r.plan.context},  {"weights", r.plan.weights},
+                    {"ssm_state", r.plan.state},  {"scratch", r.plan.scratch},
+                    {"kv", std::move(kv)},        {"physical", r.plan.physical},
+                    {"verdict", r.plan.verdict()}};
+  return json;
+}
+
+std::string grouped(std::int64_t value) {
+  std::string text = std::to_string(value);
+  for (std::size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, ",");
+  return text;
+}
+
+void line(const char* label, const std::string& value) {
+  std::printf("%-18s %s\n", label, one_line(value).c_str());
+}
+
+void print_sizes(const ModelConfig& c) {
+  const Json sizes = layer_sizes(c);
+  line("hidden, vocab", std::to_string(c.hidden) + ", " + std::to_string(c.vocab) +
+                            (c.tied_head ? " (head tied to the embeddings)" : ""));
+  for (const char* part : {"mamba", "attention", "mlp", "moe"}) {
+    if (!sizes.contains(part)) continue;
+    std::string text;
+    for (const auto& [key, value] : sizes[part].items()) {
+      text += (text.empty() ? "" : ", ") + key + " " + value.dump();
+    }
+    line(part, text);
+  }
+}
+
+void print_classes(const Report& r) {
+  std::printf("\n%-22s %15s %10s %6s  %s\n", "tensors", "parameters", "bytes", "bpw", "types");
+  const auto row = [](const std::string& name, const ClassSummary& s) {
+    std::printf("%-22s %15s %10s %6.2f  %s\n", name.c_str(), grouped(s.parameters).c_str(),
+                human_bytes(s.bytes).c_str(), s.bits(), s.type_list().c_str());
+  };
+  for (const auto& [name, summary] : r.classes) row(name, summary);
+  row("total", r.total);
+}
+
+void print_plan(const MemoryPlan& plan) {
+  std::printf("\nmemory at %s tokens of context\n", grouped(plan.context).c_str());
+  line("  weights", human_bytes(plan.weights));
+  line("  SSM state", human_bytes(plan.state) + " per sequence");
+  line("  scratch", human_bytes(plan.scratch));
+  for (const MemoryPlan::Kv& kv : plan.kv) {
+    line(("  KV " + kv.policy).c_str(),
+         human_bytes(kv.bytes) + " (" + grouped(static_cast<std::int64_t>(kv.bytes_per_token)) +
+             " bytes per token), " + human_bytes(kv.total) + " in all");
+  }
+  line("  verdict", plan.verdict());
+}
+
+void print(const Report& r) {
+  const ModelConfig& c = r.config;
+  line("file", r.path);
+  line("container", r.container);
+  line("architecture", c.architecture);
+  line("name", c.name);
+  line("layers", std::to_string(c.layers.size()) + " (" +
+                     std::to_string(c.count(LayerKind::mamba)) + " mamba, " +
+                     std::to_string(c.count(LayerKind::attention)) + " attention, " +
+                     std::to_string(c.count(LayerKind::mlp)) + " mlp, " +
+                     std::to_string(c.count(LayerKind::moe)) + " moe)");
+  line("pattern", c.pattern());
+  print_sizes(c);
+  line("parameters",
+       grouped(c.parameters()) + ", " + grouped(c.active_parameters()) + " active per token");
+  if (!c.mtp.empty()) {
+    line("draft head (MTP)", std::to_string(c.mtp.size()) + " layers, " +
+                                 grouped(c.mtp_parameters()) + " parameters; present, skipped");
+  }
+  if (c.context_length > 0) line("advertised context", grouped(c.context_length));
+  if (r.tokenizer.contains("error")) {
+    line("tokenizer", r.tokenizer["error"].get<std::string>());
+  } else if (!r.tokenizer.is_null()) {
+    line("tokenizer", std::to_string(r.tokenizer["tokens"].get<std::size_t>()) + " tokens, " +
+                          std::to_string(r.tokenizer["merges"].get<std::size_t>()) +
+                          " merges, pre-tokenizer '" + r.tokenizer["pre"].get<std::string>() +
+                          "', ends at " + r.tokenizer["end_ids"].dump());
+    line("chat template",
+         r.template_bytes > 0 ? std::to_string(r.template_bytes) + " bytes" : "none (built-in)");
+  }
+  if (!r.ignored.empty()) {
+    std::string names;
+    for (std::size_t i = 0; i < std::min<std::size_t>(r.ignored.size(), 3); ++i) {
+      names += (i > 0 ? ", " : "") + r.ignored[i];
+    }
+    line("ignored tensors",
+         std::to_string(r.ignored.size()) + ": " + names + (r.ignored.size() > 3 ? ", ..." : ""));
+  }
+  print_classes(r);
+  print_plan(r.plan);
+}
+
+void run(const InfoFlags& flags) {
+  const bool plan = flags.plan || flags.model.ends_with(".json");
+  Report report = plan ? report_plan(flags) : report_file(flags);
+  std::int64_t context = flags.context;
+  if (context == 0) {
+    // What a session holds by default.
+    constexpr std::int64_t kDefaultMost = 131072;
+    context = report.config.context_length > 0 ? report.config.context_length : kDefaultMost;
+    context = std::min(context, kDefaultMost);
+  }
+  report.plan = plan_memory(report.config, report.total.bytes, context, omp_get_max_threads());
+  if (flags.json) {
+    // Names come from files and need not be valid UTF-8.
+    std::printf("%s\n",
+                to_json(report).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  } else {
+    print(report);
+  }
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& app) {
+  auto flags = std::make_shared<InfoFlags>();
+  CLI::App* command = app.add_subcommand("info", "Show what a checkpoint is made of");
+  command
+      ->add_option("-m,--model", flags->model,
+                   "A GGUF file or a config.json; with --plan also an architecture name of synth")
+      ->required();
+  command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
+  command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");
+  command->add_option("--type", flags->mix, "Quantization of the plan (default Q4_K_M)");
+  command->add_flag("--json", flags->json, "Print JSON");
+  command->callback([flags] { run(*flags); });
+}
+
+}  // namespace nemo::cli

@@ -9,6 +9,7 @@
 namespace nemo {
 
 /// Storage type of a tensor. Values are our own; `DTypeInfo::ggml_id` has the file's number.
+// clang-format off
 enum class DType : std::uint8_t {
   f32, f16, bf16,
   q4_0, q4_1, q5_0, q5_1, q8_0,
@@ -18,6 +19,7 @@ enum class DType : std::uint8_t {
   i8, i16, i32, i64, f64,
   count
 };
+// clang-format on
 inline constexpr int kDTypeCount = static_cast<int>(DType::count);
 
 /// What a reader needs to size and name a tensor of this type.

@@ -25,8 +25,8 @@ inline constexpr int kDTypeCount = static_cast<int>(DType::count);
 /// What a reader needs to size and name a tensor of this type.
 struct DTypeInfo {
   DType type;
-  std::string_view name;   // as in file names: "Q4_K"
-  std::uint32_t ggml_id;   // type number in GGUF
+  std::string_view name;  // as in file names: "Q4_K"
+  std::uint32_t ggml_id;  // type number in GGUF
   std::int32_t block_elements;
   std::int32_t block_bytes;
 };

@@ -12,10 +12,12 @@ nemo_packages() {
     debian:tests) printf '%s\n' catch2 libeigen3-dev ;;
     debian:format) printf '%s\n' clang-format git ;;
     debian:clang) printf '%s\n' clang libomp-dev libclang-rt-14-dev ;;
+    debian:tidy) printf '%s\n' clang-tidy ;;
     brew:program) printf '%s\n' cmake ninja pkgconf pcre2 nlohmann-json xsimd cli11 libomp ;;
     brew:tests) printf '%s\n' catch2 eigen ;;
     brew:format) printf '%s\n' clang-format ;;
     brew:clang) ;;  # the system compiler
+    brew:tidy) printf '%s\n' llvm ;;
     *) echo "nemo_packages: no list for $1:$2" >&2; return 1 ;;
   esac
 }

@@ -89,20 +89,11 @@ auto longest_match(const Entries& entries, std::string_view text, std::size_t at
 
 }  // namespace
 
-bool is_tag(std::string_view text) noexcept {
-  constexpr std::array<std::string_view, 8> kTags = {
-      "<think>",         "</think>",         "<tool_call>", "</tool_call>",
-      "<tool_response>", "</tool_response>", "<TOOLCALL>",  "</TOOLCALL>"};
-  return std::find(kTags.begin(), kTags.end(), text) != kTags.end();
-}
-
 AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens) {
   for (const AddedToken& token : tokens) {
     // Broken UTF-8 cannot occur in the text, and must not match in the middle of a character.
     if (token.content.empty() || find_invalid_utf8(token.content) != std::string::npos) continue;
-    const Trust needed = token.in_plain_text     ? Trust::plain_text
-                         : is_tag(token.content) ? Trust::tags
-                                                 : Trust::all;
+    const Trust needed = token.in_plain_text ? Trust::plain_text : Trust::all;
     (token.normalized ? second_ : first_).push_back({token, needed});
     if (token.single_word && !word_) word_.emplace("\\A\\w");
   }

@@ -122,8 +122,7 @@ void PieceSplitter::step(std::size_t index, std::string_view piece, const PieceS
 }
 
 void PieceSplitter::prefix_space(std::size_t index, std::string_view piece, const PieceSink& sink) {
-  constexpr std::string_view kBlank = " \t\n\v\f\r";
-  if (kBlank.find(piece.front()) != std::string_view::npos) return step(index + 1, piece, sink);
+  if (piece.front() == ' ') return step(index + 1, piece, sink);
   step(index + 1, " " + std::string(piece), sink);
 }
 

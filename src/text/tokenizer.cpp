@@ -23,6 +23,11 @@ constexpr std::array<std::string_view, 3> kAlwaysControl = {"<|im_start|>", "<|i
 // End an answer wherever they exist: files list one of them as eos and forget the other.
 constexpr std::array<std::string_view, 2> kEndTokens = {"</s>", "<|im_end|>"};
 
+// What a reasoning and tool-call parser must see although files may call it special.
+constexpr std::array<std::string_view, 8> kTags = {
+    "<think>",         "</think>",         "<tool_call>", "</tool_call>",
+    "<tool_response>", "</tool_response>", "<TOOLCALL>",  "</TOOLCALL>"};
+
 template <class List>
 bool listed(const List& list, std::string_view text) {
   return std::find(list.begin(), list.end(), text) != list.end();
@@ -231,7 +236,7 @@ bool Tokenizer::is_shown(std::int32_t id, SpecialText special) const noexcept {
   if (!contains(id) || special == SpecialText::keep) return true;
   const auto index = static_cast<std::size_t>(id);
   if (!model_->special[index]) return true;
-  return special == SpecialText::tags_only && is_tag(model_->data.tokens[index]);
+  return special == SpecialText::tags_only && listed(kTags, model_->data.tokens[index]);
 }
 
 std::int32_t Tokenizer::vocab_size() const noexcept {

@@ -1,12 +1,10 @@
 // tokenizer.json: model (vocab, merges), added_tokens, pre_tokenizer, post_processor, decoder. The
 // meaning of every field is that of huggingface/tokenizers.
+#include "src/text/tokenizer_json_node.hpp"
+
 #include <nemo/base/error.hpp>
 #include <nemo/text/tokenizer_json.hpp>
 
-#include <nlohmann/json.hpp>
-
-#include <algorithm>
-#include <array>
 #include <unordered_map>
 #include <utility>
 
@@ -14,87 +12,12 @@ namespace nemo::text {
 
 namespace {
 
-using Json = nlohmann::json;
-
-// Sequences inside sequences: real files have one level.
-constexpr int kMaxNesting = 16;
-
-// ByteLevel's own expression (GPT-2's), used when use_regex is true.
-constexpr std::string_view kByteLevelSplit =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-[[noreturn]] void bad(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::bad_file, where + " " + what);
-}
-[[noreturn]] void unsupported(const std::string& where, const std::string& what) {
-  throw Error(ErrorCode::unsupported, where + ": " + what);
-}
-
-/// A value for a one-line message, cut to a readable length.
-std::string shown(std::string_view text) {
-  constexpr std::size_t kShown = 60;
-  std::string out = "'";
-  for (const char c : text.substr(0, kShown)) {
-    out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  }
-  return out + (text.size() > kShown ? "...'" : "'");
-}
-
-/// A JSON value together with its path in the file, for messages.
-struct Node {
-  const Json* value = nullptr;
-  std::string path;
-
-  [[nodiscard]] bool present() const { return value != nullptr && !value->is_null(); }
-
-  /// Member `key`; absent when this is no object or has none.
-  [[nodiscard]] Node operator[](const char* key) const {
-    Node child{nullptr, path + "." + key};
-    if (value != nullptr && value->is_object()) {
-      if (const auto it = value->find(key); it != value->end()) child.value = &*it;
-    }
-    return child;
-  }
-  [[nodiscard]] Node element(std::size_t i) const {
-    return {&(*value)[i], path + "[" + std::to_string(i) + "]"};
-  }
-  const Node& object() const {
-    if (value == nullptr || !value->is_object()) bad(path, "must be an object");
-    return *this;
-  }
-  [[nodiscard]] std::size_t array_size() const {
-    if (value == nullptr || !value->is_array()) bad(path, "must be an array");
-    return value->size();
-  }
-  [[nodiscard]] const std::string& string() const {
-    if (value == nullptr || !value->is_string()) bad(path, "must be a string");
-    return value->get_ref<const std::string&>();
-  }
-  [[nodiscard]] bool boolean(bool fallback) const {
-    if (!present()) return fallback;
-    if (!value->is_boolean()) bad(path, "must be true or false");
-    return value->get<bool>();
-  }
-  [[nodiscard]] std::int32_t id() const {
-    constexpr std::uint64_t kMaxId = 1u << 30;
-    if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() > kMaxId) {
-      bad(path, "must be a token id (a whole number up to 2^30)");
-    }
-    return value->get<std::int32_t>();
-  }
-};
-
-Json parse(std::string_view text, const char* name) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    throw Error(ErrorCode::bad_file, std::string(name) + " is not valid JSON: " + error.what());
-  }
-}
+using namespace tokenizer_file;
 
 class Reader {
  public:
-  explicit Reader(const Json& root) : root_{&root, "tokenizer.json"} {}
+  explicit Reader(TokenizerFile file)
+      : file_(std::move(file)), root_{&file_.rest, "tokenizer.json"} {}
 
   TokenizerData read(const Json* config) {
     root_.object();
@@ -105,7 +28,7 @@ class Reader {
     read_model();
     read_merges();
     read_normalizer(root_["normalizer"]);
-    read_pre_tokenizers();
+    data_.splits = read_split_rules(root_["pre_tokenizer"]);
     read_post_processor(root_["post_processor"]);
     read_decoder(root_["decoder"]);
     if (config != nullptr) read_config_names(Node{config, "tokenizer_config.json"});
@@ -122,7 +45,7 @@ class Reader {
     constexpr std::size_t kHoles = 1u << 16;
     const auto index = static_cast<std::size_t>(id);
     if (index >= 2 * tokens_placed_ + expected_ + kHoles) {
-      bad(where.path, "is id " + std::to_string(id) + ", far beyond the other ids");
+      bad(where.path, shown(text) + " is id " + std::to_string(id) + ", far beyond the other ids");
     }
     if (index >= data_.tokens.size()) {
       data_.tokens.resize(index + 1);
@@ -130,7 +53,8 @@ class Reader {
       taken_.resize(index + 1);
     }
     if (taken_[index]) {
-      bad(where.path, "has id " + std::to_string(id) + " like " + shown(data_.tokens[index]));
+      bad(where.path,
+          shown(text) + " has id " + std::to_string(id) + " like " + shown(data_.tokens[index]));
     }
     taken_[index] = true;
     ++tokens_placed_;
@@ -144,15 +68,12 @@ class Reader {
     if (const Node type = model["type"]; type.present() && type.string() != "BPE") {
       unsupported(type.path, shown(type.string()) + " is not supported, only BPE");
     }
-    const Node vocab = model["vocab"];
-    vocab.object();
-    expected_ = vocab.value->size();
+    if (!file_.has_vocab) bad(model.path + ".vocab", "must be an object");
+    expected_ = file_.vocab.size();
     ids_.reserve(expected_);
-    for (const auto& [text, value] : vocab.value->items()) {
-      const Node where{&value, vocab.path};
-      if (!value.is_number_unsigned()) bad(vocab.path, "gives no id for " + shown(text));
-      place({&value, vocab.path + "." + shown(text)}, where.id(), text, TokenType::normal);
-      ids_.emplace(text, where.id());
+    for (auto& [text, id] : file_.vocab) {
+      place({nullptr, model.path + ".vocab"}, id, text, TokenType::normal);
+      ids_.emplace(std::move(text), id);
     }
   }
 
@@ -255,32 +176,11 @@ class Reader {
   }
 
   void read_merges() {
-    const Node merges = root_["model"]["merges"];
-    const std::size_t size = merges.array_size();
-    data_.merges.reserve(size);
-    for (std::size_t i = 0; i < size; ++i) {
-      const Json& rule = (*merges.value)[i];
-      if (rule.is_string()) {
-        data_.merges.push_back(rule.get_ref<const std::string&>());
-        continue;
-      }
-      const bool pair =
-          rule.is_array() && rule.size() == 2 && rule[0].is_string() && rule[1].is_string();
-      if (!pair) bad(merges.element(i).path, "must be \"left right\" or [\"left\", \"right\"]");
-      const auto& left = rule[0].get_ref<const std::string&>();
-      const auto& right = rule[1].get_ref<const std::string&>();
-      if (left.find(' ') != std::string::npos || right.find(' ') != std::string::npos) {
-        unsupported(merges.element(i).path, "holds a space, which byte-level BPE never does");
-      }
-      data_.merges.push_back(left + ' ' + right);
-    }
+    if (!file_.has_merges) bad(root_.path + ".model.merges", "must be an array");
+    data_.merges = std::move(file_.merges);
   }
 
-  // ---- normalizer, pre-tokenizer, post-processor, decoder ----
-
-  static void check_nesting(const Node& node, int nesting) {
-    if (nesting > kMaxNesting) bad(node.path.substr(0, 60) + "...", "is nested too deeply");
-  }
+  // ---- normalizer, post-processor, decoder ----
 
   void read_normalizer(const Node& node, int nesting = 0) {
     if (!node.present()) return;
@@ -291,82 +191,6 @@ class Reader {
     const Node list = node["normalizers"];
     for (std::size_t i = 0; i < list.array_size(); ++i)
       read_normalizer(list.element(i), nesting + 1);
-  }
-
-  void read_pre_tokenizers() {
-    data_.splits.emplace();
-    const Node node = root_["pre_tokenizer"];
-    if (node.present()) read_pre_tokenizer(node);
-    if (!byte_level_) {
-      unsupported(node.path, "has no ByteLevel part; only byte-level BPE is supported");
-    }
-  }
-
-  void read_pre_tokenizer(const Node& node, int nesting = 0) {
-    node.object();
-    check_nesting(node, nesting);
-    const std::string& type = node["type"].string();
-    if (type == "Sequence") {
-      const Node list = node["pretokenizers"];
-      for (std::size_t i = 0; i < list.array_size(); ++i)
-        read_pre_tokenizer(list.element(i), nesting + 1);
-      return;
-    }
-    if (byte_level_) unsupported(node.path, "follows ByteLevel, which must come last");
-    std::vector<SplitRule>& splits = *data_.splits;
-    if (type == "ByteLevel") {
-      byte_level_ = true;
-      if (node["add_prefix_space"].boolean(true))
-        splits.push_back({.pattern = {}, .add_prefix_space = true});
-      if (node["use_regex"].boolean(true)) {
-        splits.push_back({.pattern = std::string(kByteLevelSplit)});
-      }
-    } else if (type == "Split") {
-      splits.push_back(read_split(node));
-    } else if (type == "Digits") {
-      const bool each = node["individual_digits"].boolean(false);
-      splits.push_back({.pattern = "\\p{N}",
-                        .behavior = each ? SplitBehavior::isolated : SplitBehavior::contiguous});
-    } else if (type == "Punctuation") {
-      splits.push_back({.pattern = "[\\p{P}!-/:-@\\[-`{-~]", .behavior = read_behavior(node)});
-    } else if (type == "WhitespaceSplit") {
-      splits.push_back({.pattern = "\\s", .behavior = SplitBehavior::removed});
-    } else if (type == "Whitespace") {
-      splits.push_back(
-          {.pattern = "\\w+|[^\\w\\s]+", .behavior = SplitBehavior::removed, .invert = true});
-    } else {
-      unsupported(node.path, "pre-tokenizer " + shown(type));
-    }
-  }
-
-  static SplitRule read_split(const Node& node) {
-    const Node pattern = node["pattern"];
-    pattern.object();
-    SplitRule rule;
-    rule.is_regex = pattern["Regex"].present();
-    rule.pattern = (rule.is_regex ? pattern["Regex"] : pattern["String"]).string();
-    if (rule.pattern.empty()) bad(pattern.path, "is empty");
-    rule.behavior = read_behavior(node);
-    rule.invert = node["invert"].boolean(false);
-    return rule;
-  }
-
-  static SplitBehavior read_behavior(const Node& node) {
-    constexpr std::array<std::pair<std::string_view, SplitBehavior>, 5> kNames = {{
-        {"Isolated", SplitBehavior::isolated},
-        {"Removed", SplitBehavior::removed},
-        {"MergedWithPrevious", SplitBehavior::merged_with_previous},
-        {"MergedWithNext", SplitBehavior::merged_with_next},
-        {"Contiguous", SplitBehavior::contiguous},
-    }};
-    const Node behavior = node["behavior"];
-    if (!behavior.present()) return SplitBehavior::isolated;
-    for (const auto& [name, value] : kNames) {
-      if (behavior.string() == name) return value;
-    }
-    bad(behavior.path, shown(behavior.string()) +
-                           " is none of Isolated, Removed, MergedWithPrevious, MergedWithNext, "
-                           "Contiguous");
   }
 
   void read_post_processor(const Node& node, int nesting = 0) {
@@ -460,6 +284,7 @@ class Reader {
     if (!data_.eos) data_.eos = id_of("</s>");
   }
 
+  TokenizerFile file_;
   Node root_;
   TokenizerData data_;
   std::vector<bool> taken_;
@@ -467,17 +292,16 @@ class Reader {
   std::size_t expected_ = 0;
   std::unordered_map<std::string, std::int32_t> ids_;
   std::unordered_map<std::int32_t, bool> added_ids_;
-  bool byte_level_ = false;
 };
 
 }  // namespace
 
 TokenizerData load_tokenizer_json(std::string_view tokenizer_json,
                                   std::string_view tokenizer_config_json) {
-  const Json root = parse(tokenizer_json, "tokenizer.json");
-  if (tokenizer_config_json.empty()) return Reader(root).read(nullptr);
-  const Json config = parse(tokenizer_config_json, "tokenizer_config.json");
-  return Reader(root).read(&config);
+  TokenizerFile file = parse_tokenizer_file(tokenizer_json);
+  if (tokenizer_config_json.empty()) return Reader(std::move(file)).read(nullptr);
+  const Json config = parse_json(tokenizer_config_json, "tokenizer_config.json");
+  return Reader(std::move(file)).read(&config);
 }
 
 }  // namespace nemo::text

@@ -18,13 +18,8 @@ namespace nemo::text {
 enum class Trust : std::uint8_t {
   none,        // none at all
   plain_text,  // those that count as plain text (AddedToken::in_plain_text)
-  tags,        // also the tags a model writes itself: <think>, <tool_call>, ...
   all,
 };
-
-/// Whether a special token is one of the tags that a model writes and that a reasoning and
-/// tool-call parser must see.
-[[nodiscard]] bool is_tag(std::string_view text) noexcept;
 
 /// The bytes [end of the range before, end) of a text are trusted this much.
 struct TrustRange {

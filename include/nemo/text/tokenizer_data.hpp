@@ -34,7 +34,7 @@ struct SplitRule {
   bool is_regex = true;  // false: `pattern` is literal text
   SplitBehavior behavior = SplitBehavior::isolated;
   bool invert = false;            // the text between matches plays the part of the matches
-  bool add_prefix_space = false;  // no split: a piece that starts without white space gets a space
+  bool add_prefix_space = false;  // no split: a piece that does not start with a space gets one
 };
 
 /// How an added token is searched for in text before anything else looks at it.

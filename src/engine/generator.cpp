@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
+#include <utility>
 
 namespace nemo {
 namespace {
@@ -19,39 +21,84 @@ bool cancelled(const GenerateOptions& options) {
   return options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed);
 }
 
-void check(const Session& session, const text::Tokenizer& tokenizer,
-           std::span<const std::int32_t> prompt, const GenerateOptions& options) {
+void check(const text::Tokenizer& tokenizer, const GenerateOptions& options) {
   if (options.max_tokens < -1) {
     throw Error(ErrorCode::usage, "--max-tokens must be -1 (until the context is full) or more");
   }
   validate(options.sampling, tokenizer.vocab_size());
-  const auto held = static_cast<std::int64_t>(session.tokens().size());
-  const auto total = held + static_cast<std::int64_t>(prompt.size());
-  if (total > session.capacity()) {
-    throw Error(ErrorCode::capacity,
-                "the prompt has " + std::to_string(total) + " tokens but the context holds " +
-                    std::to_string(session.capacity()) + ": shorten it or use a larger --ctx-size");
-  }
-  if (prompt.empty() && session.logits().empty()) {
-    throw Error(ErrorCode::bad_input, "the prompt is empty: give at least one token");
-  }
+  (void)StopStrings(options.stop);
 }
 
-// Feeds the prompt; false when cancelled on the way.
-bool prefill(Session& session, std::span<const std::int32_t> prompt,
-             const GenerateOptions& options) {
-  if (prompt.empty()) return true;
-  FeedOptions feed = options.feed;
-  feed.progress = [&](std::uint64_t done, std::uint64_t total) {
+// Calls feed(FeedOptions) with a progress callback that also looks at the cancel flag, and times
+// it; false when cancelled.
+template <class Feed>
+bool prefill(const GenerateOptions& options, GenerateResult& result, const Feed& feed) {
+  const auto begin = Clock::now();
+  bool ready = !cancelled(options);
+  FeedOptions feed_options = options.feed;
+  feed_options.progress = [&](std::uint64_t done, std::uint64_t total) {
     return (!options.feed.progress || options.feed.progress(done, total)) && !cancelled(options);
   };
   try {
-    session.feed(prompt, feed);
+    if (ready) feed(feed_options);
   } catch (const Error& e) {
     if (e.code() != ErrorCode::cancelled) throw;
-    return false;
+    ready = false;
   }
-  return true;
+  result.prefill_seconds = seconds_since(begin);
+  if (!ready) result.finish = FinishReason::cancelled;
+  return ready;
+}
+
+// Generates from the logits that the session has.
+void decode(Session& session, const text::Tokenizer& tokenizer, const GenerateOptions& options,
+            const PieceCallback& callback, GenerateResult& result) {
+  std::vector<std::int32_t> ends = options.end_tokens;
+  ends.insert(ends.end(), tokenizer.end_tokens().begin(), tokenizer.end_tokens().end());
+  if (options.ignore_end) ends.clear();
+  Sampler sampler(options.sampling, ends, static_cast<std::int64_t>(session.logits().size()));
+  result.seed = sampler.seed();
+  for (const auto token : session.tokens()) sampler.accept(token);
+
+  StopStrings stops(options.stop);
+  text::StreamDecoder decoder(tokenizer, options.special);
+  const auto hand_out = [&](const std::string& piece) {
+    result.text += piece;
+    return piece.empty() || !callback || callback(piece);
+  };
+  const auto begin = Clock::now();
+  bool wanted = true;  // the callback wants more
+  for (;;) {
+    const auto generated = static_cast<std::int64_t>(result.tokens.size());
+    if (cancelled(options)) {
+      result.finish = FinishReason::cancelled;
+      break;
+    }
+    if (generated == options.max_tokens ||
+        (generated > 0 && std::cmp_equal(session.tokens().size(), session.capacity()))) {
+      result.finish = FinishReason::length;
+      break;
+    }
+    if (generated > 0) session.feed({&result.tokens.back(), 1});
+    const auto token = sampler.sample(session.logits(), generated);
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
+      result.finish = FinishReason::stop;
+      break;
+    }
+    sampler.accept(token);
+    result.tokens.push_back(token);
+    wanted = hand_out(stops.push(decoder.push(token)));
+    if (!wanted || stops.stopped()) {
+      result.finish = wanted ? FinishReason::stop_string : FinishReason::cancelled;
+      break;
+    }
+  }
+  if (wanted && !stops.stopped()) {
+    std::string rest = stops.push(decoder.flush());
+    rest += stops.flush();
+    (void)hand_out(rest);  // the end was decided before
+  }
+  result.decode_seconds = seconds_since(begin);
 }
 
 }  // namespace
@@ -73,72 +120,39 @@ std::string_view name(FinishReason reason) noexcept {
 GenerateResult generate(Session& session, const text::Tokenizer& tokenizer,
                         std::span<const std::int32_t> prompt, const GenerateOptions& options,
                         const PieceCallback& callback) {
-  check(session, tokenizer, prompt, options);
-  StopStrings stops(options.stop);
+  check(tokenizer, options);
   GenerateResult result;
   result.reused_tokens = static_cast<std::int64_t>(session.tokens().size());
   result.prompt_tokens = result.reused_tokens + static_cast<std::int64_t>(prompt.size());
-
-  const auto prefill_begin = Clock::now();
-  const bool ready = !cancelled(options) && prefill(session, prompt, options);
-  result.prefill_seconds = seconds_since(prefill_begin);
-  if (!ready) {
-    result.finish = FinishReason::cancelled;
-    return result;
+  if (result.prompt_tokens > session.capacity()) {
+    throw Error(ErrorCode::capacity, "the prompt has " + std::to_string(result.prompt_tokens) +
+                                         " tokens but the context holds " +
+                                         std::to_string(session.capacity()) +
+                                         ": shorten it or use a larger --ctx-size");
   }
-
-  std::vector<std::int32_t> ends = options.end_tokens;
-  ends.insert(ends.end(), tokenizer.end_tokens().begin(), tokenizer.end_tokens().end());
-  if (options.ignore_end) ends.clear();
-  Sampler sampler(options.sampling, ends, static_cast<std::int64_t>(session.logits().size()));
-  result.seed = sampler.seed();
-  for (const auto token : session.tokens()) sampler.accept(token);
-
-  text::StreamDecoder decoder(tokenizer, options.special);
-  const auto hand_out = [&](const std::string& piece) {
-    result.text += piece;
-    return piece.empty() || !callback || callback(piece);
+  if (prompt.empty() && session.logits().empty()) {
+    throw Error(ErrorCode::bad_input, "the prompt is empty: give at least one token");
+  }
+  const auto feed = [&](const FeedOptions& how) {
+    if (!prompt.empty()) session.feed(prompt, how);
   };
-  const auto decode_begin = Clock::now();
-  bool wanted = true;  // the callback wants more
-  for (;;) {
-    if (cancelled(options)) {
-      result.finish = FinishReason::cancelled;
-      break;
-    }
-    const auto generated = static_cast<std::int64_t>(result.tokens.size());
-    if (generated == options.max_tokens) {
-      result.finish = FinishReason::length;
-      break;
-    }
-    if (generated > 0) {
-      if (std::cmp_equal(session.tokens().size(), session.capacity())) {
-        result.finish = FinishReason::length;
-        break;
-      }
-      session.feed({&result.tokens.back(), 1});
-    }
-    const auto token = sampler.sample(session.logits(), generated);
-    if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
-      result.finish = FinishReason::stop;
-      break;
-    }
-    sampler.accept(token);
-    result.tokens.push_back(token);
-    wanted = hand_out(stops.push(decoder.push(token)));
-    if (!wanted || stops.stopped()) {
-      result.finish = wanted ? FinishReason::stop_string : FinishReason::cancelled;
-      break;
-    }
+  if (prefill(options, result, feed)) decode(session, tokenizer, options, callback, result);
+  return result;
+}
+
+GenerateResult generate(PrefixSession& session, const text::Tokenizer& tokenizer,
+                        std::span<const std::int32_t> prompt,
+                        std::span<const std::int64_t> boundaries, const GenerateOptions& options,
+                        const PieceCallback& callback) {
+  check(tokenizer, options);
+  GenerateResult result;
+  result.prompt_tokens = static_cast<std::int64_t>(prompt.size());
+  const auto feed = [&](const FeedOptions& how) {
+    result.reused_tokens = session.feed(prompt, boundaries, how);
+  };
+  if (prefill(options, result, feed)) {
+    decode(session.session(), tokenizer, options, callback, result);
   }
-  if (wanted && !stops.stopped()) {
-    std::string rest = stops.push(decoder.flush());
-    rest += stops.flush();
-    if (!hand_out(rest) && result.finish == FinishReason::length) {
-      result.finish = FinishReason::cancelled;
-    }
-  }
-  result.decode_seconds = seconds_since(decode_begin);
   return result;
 }
 

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -113,6 +114,26 @@ TEST_CASE("generation continues from what the session holds") {
   CHECK(result.reused_tokens == 3);
   CHECK(Tokens(session.tokens().begin(), session.tokens().end()) ==
         Tokens{100, 101, 102} + bytes("abc"));
+}
+
+TEST_CASE("a whole prompt is continued from the part that was computed before") {
+  auto* fake = new FakeSession(kByteVocab, 100, [](const Tokens& held) {
+    return held.size() < 8 ? byte_id('a') : kTurnEnd;
+  });
+  nemo::PrefixSession session{std::unique_ptr<nemo::Session>(fake)};
+  const std::vector<std::int64_t> boundaries = {3};
+  auto result = generate(session, tokenizer(), bytes("12345"), boundaries, greedy());
+  CHECK(result.text == "aaa");
+  CHECK(result.prompt_tokens == 5);
+  CHECK(result.reused_tokens == 0);
+  result = generate(session, tokenizer(), bytes("12345aaab"), boundaries, greedy());
+  CHECK(result.text.empty());
+  CHECK(result.reused_tokens == 8);
+  result = generate(session, tokenizer(), bytes("123x"), boundaries, greedy());
+  CHECK(result.text == "aaaa");
+  CHECK(result.reused_tokens == 3);
+  CHECK_THROWS_WITH(generate(session, tokenizer(), Tokens(101, 100), boundaries, greedy()),
+                    Contains("101 tokens"));
 }
 
 TEST_CASE("stop strings end the answer and never appear, in whole or in part") {

@@ -2,6 +2,7 @@
 // hand out what is certain, feed the token, again.
 #pragma once
 
+#include <nemo/engine/prefix_session.hpp>
 #include <nemo/engine/sampler.hpp>
 #include <nemo/engine/session.hpp>
 #include <nemo/text/detokenizer.hpp>
@@ -59,5 +60,12 @@ struct GenerateResult {
 GenerateResult generate(Session& session, const text::Tokenizer& tokenizer,
                         std::span<const std::int32_t> prompt, const GenerateOptions& options = {},
                         const PieceCallback& callback = {});
+
+/// The same from a whole prompt of which the session may have computed a part before; states are
+/// saved at `boundaries` (PrefixSession::feed).
+GenerateResult generate(PrefixSession& session, const text::Tokenizer& tokenizer,
+                        std::span<const std::int32_t> prompt,
+                        std::span<const std::int64_t> boundaries,
+                        const GenerateOptions& options = {}, const PieceCallback& callback = {});
 
 }  // namespace nemo

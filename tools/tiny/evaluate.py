@@ -75,6 +75,7 @@ def main():
     ap.add_argument("--cases", type=int, default=100)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--task", action="append")
+    ap.add_argument("--length", type=int, help="recall: tokens of text in every case (default: 20 to 1000)")
     ap.add_argument("--show", type=int, default=0, help="print this many failures per task")
     a = ap.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -82,7 +83,7 @@ def main():
     for task in a.task or list(LIMIT):
         for thinking in (True, False):
             start = time.time()
-            right, wrong = measure(p, c, tok, task, a.cases, a.seed, thinking)
+            right, wrong = measure(p, c, tok, task, a.cases, a.seed, thinking, a.length)
             print("%-10s thinking %-3s %5.1f %%  (%d of %d, %.0f s)" % (
                 task, "on" if thinking else "off", 100 * right / a.cases, right, a.cases, time.time() - start), flush=True)
             for user, got, want in wrong[:a.show]:

@@ -173,8 +173,12 @@ def hashhop(rng, pairs, hops, questions=1):
 
 
 # ---- format: count, sort, reverse, copy, lay out --------------------------------------------------------
+KINDS = {"count": 1.2, "sort": 1.5, "reverse": 2.2, "copy": 0.6, "numbered": 1, "bullets": 1, "json": 1, "commas": 1,
+         "echo": 0.5}  # shares in training; evaluation takes all alike
+
+
 def fmt(rng, kind=None):
-    kind = kind or rng.choice(["count", "sort", "reverse", "copy", "numbered", "bullets", "json", "commas", "echo"])
+    kind = kind or rng.choice(list(KINDS))
     n = rng.randrange(3, 8)
     words = rng.sample(NOUNS, n)
     spaced, comma = " ".join(words), ", ".join(words)
@@ -315,7 +319,7 @@ def document(rng, progress, mix=DEFAULT_MIX):
         turns = hashhop(rng, pairs, [2, 2, 2, 3, 4], rng.randrange(1, 6))
         keep = True
     elif kind == "format":
-        turns = [fmt(rng) for _ in range(rng.choice([1, 2, 3, 4]))]
+        turns = [fmt(rng, k) for k in rng.choices(list(KINDS), list(KINDS.values()), k=rng.choice([1, 2, 3, 4]))]
     elif kind == "facts":
         turns = introduction(rng) if rng.random() < 0.15 else [fact(rng) for _ in range(rng.choice([1, 1, 2, 3]))]
     else:

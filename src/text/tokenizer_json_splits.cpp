@@ -58,7 +58,7 @@ class SplitReader {
     if (type == "ByteLevel") {
       byte_level_ = true;
       if (node["add_prefix_space"].boolean(true)) {
-        splits_.push_back({.pattern = {}, .add_prefix_space = true});
+        splits_.push_back({.add_prefix_space = true});
       }
       if (node["use_regex"].boolean(true)) {
         splits_.push_back({.pattern = std::string(kByteLevelSplit)});

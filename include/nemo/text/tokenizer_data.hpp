@@ -30,7 +30,7 @@ enum class SplitBehavior : std::uint8_t {
 
 /// One step of pre-tokenization, applied to every piece the step before it left.
 struct SplitRule {
-  std::string pattern;
+  std::string pattern = {};
   bool is_regex = true;  // false: `pattern` is literal text
   SplitBehavior behavior = SplitBehavior::isolated;
   bool invert = false;            // the text between matches plays the part of the matches
@@ -40,7 +40,7 @@ struct SplitRule {
 /// How an added token is searched for in text before anything else looks at it.
 struct AddedToken {
   std::int32_t id = 0;
-  std::string content;         // literal text
+  std::string content = {};    // literal text
   bool lstrip = false;         // takes the white space before it along
   bool rstrip = false;         // takes the white space after it along
   bool single_word = false;    // only where no word character touches it

@@ -193,7 +193,8 @@ TEST_CASE("float matrix products equal the reference for every tail and stride")
                                    {16, 80, 256},  {64, 128, 128}, {65, 129, 31}, {128, 1, 128},
                                    {1, 200, 1000}, {0, 4, 4},      {4, 0, 4},     {4, 4, 0}};
   for (const Kernels* table : fast_tables()) {
-    for (const auto& [m, n, k] : sizes) {
+    for (const auto& size : sizes) {
+      const std::int64_t m = size[0], n = size[1], k = size[2];
       for (const bool accumulate : {false, true}) {
         for (const std::int64_t pad : {0, 3}) {
           INFO(table->name << " m " << m << " n " << n << " k " << k);

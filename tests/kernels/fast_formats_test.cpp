@@ -123,7 +123,7 @@ TEST_CASE("fast products have the same bits however rows and tokens are split ov
       CHECK(ExactProducts(type, m, a.values).wrong(whole, kTolerance) == 0);
       AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
       std::mt19937 random(1);
-      for (int trial = 0; trial < 12; ++trial) {
+      for (unsigned trial = 0; trial < 12; ++trial) {
         std::vector<float> split(whole.size());
         for (std::int64_t r = 0; r < rows;) {
           const std::int64_t height = std::min<std::int64_t>(1 + random() % 20, rows - r);

@@ -1,6 +1,7 @@
 // The `avx2` kernel table.
 #include "formats.hpp"
 
+#include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
 
 // The shared code is written in terms of vector.hpp.
@@ -11,6 +12,6 @@
 
 namespace nemo {
 
-constinit const Kernels kAvx2Kernels = make_kernels("avx2", avx2::kFormatTable.formats);
+constinit const Kernels kAvx2Kernels = make_kernels("avx2", avx2::kFormatTable.formats, &kAvx2KvKernels);
 
 }  // namespace nemo

@@ -23,6 +23,7 @@ constexpr int kLanes = 8;
 
 // Register blocking of the float matrix products: kTileRows x kTileVectors accumulators, chosen so
 // that they, the B vectors and one A value fit in 16 registers.
+constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 // Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.

@@ -1,6 +1,7 @@
 // The `avx512vnni` kernel table.
 #include "formats.hpp"
 
+#include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
 
 // The shared code is written in terms of vector.hpp.
@@ -12,6 +13,6 @@
 namespace nemo {
 
 constinit const Kernels kAvx512VnniKernels =
-    make_kernels("avx512vnni", avx512vnni::kFormatTable.formats);
+    make_kernels("avx512vnni", avx512vnni::kFormatTable.formats, &kAvx512VnniKvKernels);
 
 }  // namespace nemo

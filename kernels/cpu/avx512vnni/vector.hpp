@@ -29,6 +29,7 @@ constexpr int kLanes = 16;
 
 // Register blocking of the float matrix products: kTileRows x kTileVectors accumulators, chosen so
 // that they, the B vectors and one A value fit in 32 registers.
+constexpr int kDotRows = 4;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
 // Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.
@@ -185,11 +186,13 @@ NEMO_SIMD void load_rows(const std::byte* p, std::int64_t stride, I (&out)[4]) {
   };
   const std::int64_t stride4 = 4 * stride;
   for (int g = 0; g < 4; ++g) {
+    // 256-bit inserts from memory: 512-bit ones and masked broadcasts have half their throughput.
     const std::byte* row = p + g * stride;
-    I v = _mm512_castsi128_si512(at(row));
-    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, at(row + stride4));
-    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, at(row + 2 * stride4));
-    out[g] = _mm512_mask_broadcast_i32x4(v, 0xf000, at(row + 3 * stride4));
+    const __m256i low =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(at(row)), at(row + stride4), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(at(row + 2 * stride4)),
+                                                 at(row + 3 * stride4), 1);
+    out[g] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
   }
 }
 /// out[j] word r = word j of row r, from the lanes of load_rows.

@@ -17,11 +17,11 @@ NEMO_SIMD void dot_tile(const float* a, std::int64_t lda, const B* const (&b)[4]
     for (F& v : row) v = F(0.0f);
   }
   for_lanes(k, [&](auto at) NEMO_SIMD_LAMBDA {
-    F vb[4];
-    for (int j = 0; j < 4; ++j) vb[j] = at.load(b[j]);
-    for (int i = 0; i < kRows; ++i) {
-      const F va = at.load(a + i * lda);
-      for (int j = 0; j < 4; ++j) acc[i][j] = fma(va, vb[j], acc[i][j]);
+    F va[kRows];
+    for (int i = 0; i < kRows; ++i) va[i] = at.load(a + i * lda);
+    for (int j = 0; j < 4; ++j) {
+      const F vb = at.load(b[j]);
+      for (int i = 0; i < kRows; ++i) acc[i][j] = fma(va[i], vb, acc[i][j]);
     }
   });
   for (int i = 0; i < kRows; ++i) out[i] = sums(acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
@@ -52,8 +52,8 @@ void dot_columns(std::int64_t m, const float* a, std::int64_t lda, const B* cons
                  std::int64_t k, float* c, std::int64_t ldc, std::int64_t n,
                  bool accumulate) noexcept {
   std::int64_t i = 0;
-  for (; i + 4 <= m; i += 4) {
-    dot_rows<4>(a + i * lda, lda, b, k, c + i * ldc, ldc, n, accumulate);
+  for (; i + kDotRows <= m; i += kDotRows) {
+    dot_rows<kDotRows>(a + i * lda, lda, b, k, c + i * ldc, ldc, n, accumulate);
   }
   a += i * lda;
   c += i * ldc;

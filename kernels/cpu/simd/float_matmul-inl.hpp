@@ -53,9 +53,10 @@ template <class B, class Row>
 NEMO_SIMD void multiply_slab(Row row, std::int64_t rows, std::int64_t width, const float* x,
                              std::int64_t ldx, std::int64_t tokens, float* y, std::int64_t ldy,
                              bool accumulate) {
-  // Four tokens' pieces (16 KiB) stay in L1 while the slab's rows pass by.
-  for (std::int64_t t = 0; t < tokens; t += 4) {
-    const std::int64_t count = tokens - t < 4 ? tokens - t : 4;
+  // A few tokens' pieces (4 KiB each) stay in L1 while the slab's rows pass by.
+  constexpr std::int64_t kGroup = kDotRows == 4 ? 4 : 2 * kDotRows;
+  for (std::int64_t t = 0; t < tokens; t += kGroup) {
+    const std::int64_t count = tokens - t < kGroup ? tokens - t : kGroup;
     for (std::int64_t r = 0; r < rows; r += 4) {
       const std::int64_t height = rows - r < 4 ? rows - r : 4;
       const auto clamped = [&](std::int64_t i) { return row(r + (i < height ? i : height - 1)); };

@@ -8,7 +8,8 @@
 namespace nemo {
 namespace {
 
-constexpr Kernels make_kernels(std::string_view name, const FormatKernels* formats) {
+constexpr Kernels make_kernels(std::string_view name, const FormatKernels* formats,
+                               const KvKernels* kv) {
   return {
       .name = name,
       .formats = formats,
@@ -30,6 +31,7 @@ constexpr Kernels make_kernels(std::string_view name, const FormatKernels* forma
       .ssm_step = ssm_step,
       .scores_half = scores_half,
       .mix_half = mix_half,
+      .kv = kv,
   };
 }
 

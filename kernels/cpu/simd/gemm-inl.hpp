@@ -10,20 +10,42 @@
 namespace nemo {
 namespace {
 
+// Operands are often columns of wide rows (B and C of all groups side by side). Rows that lie a
+// multiple of 4 KiB apart share the same few lines of L1, so what is read again and again is first
+// copied together, into at most this much stack.
+constexpr std::int64_t kPackFloats = 8192;
+constexpr std::int64_t kWideStride = 512;  // floats; rows closer than that spread well enough
+
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
              const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
              bool accumulate) noexcept {
-  for (std::int64_t j = 0; j < n; j += 4) {
-    const std::int64_t width = n - j < 4 ? n - j : 4;
-    const auto row = [&](std::int64_t r) { return b + (j + (r < width ? r : width - 1)) * ldb; };
-    const float* rows[4] = {row(0), row(1), row(2), row(3)};
-    dot_columns<float>(m, a, lda, rows, k, c + j, ldc, width, accumulate);
+  alignas(64) float packed[kPackFloats];
+  const std::int64_t fitting = k > 0 ? kPackFloats / k : 0;
+  const bool pack = lda >= kWideStride && lda > k && n >= 16 && fitting >= kDotRows;
+  const std::int64_t step = pack ? fitting / kDotRows * kDotRows : m;
+  for (std::int64_t i = 0; i < m; i += step) {
+    const std::int64_t height = m - i < step ? m - i : step;
+    const float* rows_a = a + i * lda;
+    if (pack) {
+      for (std::int64_t r = 0; r < height; ++r) {
+        for_lanes(k, [&](auto at)
+                         NEMO_SIMD_LAMBDA { at.store(at.load(rows_a + r * lda), packed + r * k); });
+      }
+      rows_a = packed;
+    }
+    for (std::int64_t j = 0; j < n; j += 4) {
+      const std::int64_t width = n - j < 4 ? n - j : 4;
+      const auto row = [&](std::int64_t r) { return b + (j + (r < width ? r : width - 1)) * ldb; };
+      const float* rows_b[4] = {row(0), row(1), row(2), row(3)};
+      dot_columns<float>(height, rows_a, pack ? k : lda, rows_b, k, c + i * ldc + j, ldc, width,
+                         accumulate);
+    }
   }
 }
 
-/// c[i, lanes] (+)= sum_p a[i*rs + p*cs] * b[p, lanes] for i < kRows over kVectors vectors.
+/// c[i, to] (+)= sum_p a[i*rs + p*cs] * b[p, from] for i < kRows over kVectors vectors.
 template <int kRows, int kVectors, class Lanes>
-NEMO_SIMD void outer_tile(Lanes at, std::int64_t k, const float* a, std::int64_t rs,
+NEMO_SIMD void outer_tile(Lanes from, Lanes to, std::int64_t k, const float* a, std::int64_t rs,
                           std::int64_t cs, const float* b, std::int64_t ldb, float* c,
                           std::int64_t ldc, bool accumulate) {
   F acc[kRows][kVectors];
@@ -32,7 +54,7 @@ NEMO_SIMD void outer_tile(Lanes at, std::int64_t k, const float* a, std::int64_t
   }
   for (std::int64_t p = 0; p < k; ++p) {
     F vb[kVectors];
-    for (int j = 0; j < kVectors; ++j) vb[j] = at.load(b + p * ldb + j * kLanes);
+    for (int j = 0; j < kVectors; ++j) vb[j] = from.load(b + p * ldb + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
       const F va(a[i * rs + p * cs]);
       for (int j = 0; j < kVectors; ++j) acc[i][j] = fma(va, vb[j], acc[i][j]);
@@ -40,19 +62,32 @@ NEMO_SIMD void outer_tile(Lanes at, std::int64_t k, const float* a, std::int64_t
   }
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < kVectors; ++j) {
-      float* to = c + i * ldc + j * kLanes;
-      at.store(accumulate ? at.load(to) + acc[i][j] : acc[i][j], to);
+      float* row = c + i * ldc + j * kLanes;
+      to.store(accumulate ? to.load(row) + acc[i][j] : acc[i][j], row);
     }
   }
 }
 
 template <int kVectors, class Lanes>
-NEMO_SIMD void outer_columns(Lanes at, std::int64_t m, std::int64_t k, const float* a,
+NEMO_SIMD void outer_columns(Lanes to, std::int64_t m, std::int64_t k, const float* a,
                              std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
                              float* c, std::int64_t ldc, bool accumulate) {
+  constexpr std::int64_t kWidth = kVectors * kLanes;
+  alignas(64) float packed[kPackFloats];
+  Lanes from = to;
+  if (ldb >= kWideStride && m >= 4 * kTileRows && k * kWidth <= kPackFloats) {
+    for (std::int64_t p = 0; p < k; ++p) {
+      for (int j = 0; j < kVectors; ++j) {
+        store(to.load(b + p * ldb + j * kLanes), packed + p * kWidth + j * kLanes);
+      }
+    }
+    from.i = 0;
+    b = packed;
+    ldb = kWidth;
+  }
   std::int64_t i = 0;
   for (; i + kTileRows <= m; i += kTileRows) {
-    outer_tile<kTileRows, kVectors>(at, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
+    outer_tile<kTileRows, kVectors>(from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
                                     accumulate);
   }
   static_assert(kTileRows == 4);
@@ -60,13 +95,13 @@ NEMO_SIMD void outer_columns(Lanes at, std::int64_t m, std::int64_t k, const flo
   c += i * ldc;
   switch (m - i) {
     case 3:
-      outer_tile<3, kVectors>(at, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+      outer_tile<3, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
       break;
     case 2:
-      outer_tile<2, kVectors>(at, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+      outer_tile<2, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
       break;
     case 1:
-      outer_tile<1, kVectors>(at, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+      outer_tile<1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
       break;
     default:
       break;

@@ -11,6 +11,7 @@ namespace {
 
 /// A full vector at element i of a row.
 struct FullLanes {
+  static constexpr bool kFull = true;
   std::int64_t i;
   template <class T>
   NEMO_SIMD F load(const T* p) const {
@@ -24,6 +25,7 @@ struct FullLanes {
 };
 /// The last n < kLanes elements of a row; lanes behind them read as zero and are not written.
 struct FirstLanes {
+  static constexpr bool kFull = false;
   std::int64_t i, n;
   template <class T>
   NEMO_SIMD F load(const T* p) const {

@@ -28,7 +28,15 @@ NEMO_SIMD void conv_channels(Lanes at, std::int64_t n, const float* u, std::int6
   if constexpr (kTaps > 0) {
     F weights[kTaps];
     F window[kTaps];  // inputs t - past .. t
-    for (int j = 0; j < kTaps; ++j) weights[j] = gather(w + j, kTaps, n);
+    if constexpr (kTaps == 4 && Lanes::kFull) {
+      I rows[4];
+      I words[4];
+      load_rows(reinterpret_cast<const std::byte*>(w), 16, rows);
+      transpose(rows, words);
+      for (int j = 0; j < 4; ++j) weights[j] = as_floats(words[j]);
+    } else {
+      for (int j = 0; j < kTaps; ++j) weights[j] = gather(w + j, kTaps, n);
+    }
     for (int j = 0; j < kTaps - 1; ++j) window[j] = gather(history + j, kTaps - 1, n);
     for (std::int64_t t = 0; t < tokens; ++t) {
       window[kTaps - 1] = at.load(u + t * ldu);

@@ -156,27 +156,35 @@ struct BlockScales {
   }
 };
 
-/// acc[t] += (kLanes rows) . (token t) over `blocks` blocks; `ahead` is read into cache meanwhile.
+/// sums[t] += (kLanes rows) . (token t) over `blocks` blocks; `ahead` is read into cache meanwhile.
 template <class Block, int kTokens>
 [[gnu::noinline]] void multiply_direct(const std::byte* p, std::int64_t stride, std::int64_t blocks,
-                               const TokenSpan& x, F (&acc)[kTokens], const std::byte* ahead) {
+                                       const TokenSpan& span, F (&sums)[kTokens],
+                                       const std::byte* ahead) {
   using Layout = LayoutOf<Block>;
   constexpr int kTiles = Block::kElements / 32;
-  constexpr int kStep = kLanes * static_cast<int>(sizeof(Block));
+  constexpr int kTileBytes = kLanes * static_cast<int>(sizeof(Block)) / kTiles;  // as stored
+  // Copies that no store can alias, so that tiles of a block share loads and stay in registers.
+  const TokenSpan x = span;
+  F acc[kTokens];
+  for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
   for (std::int64_t b = 0; b < blocks; ++b) {
-    if (ahead != nullptr) {
-      for (int line = 0; line < kStep; line += 64) {
-        __builtin_prefetch(ahead + b * kStep + line, 0, 2);
-      }
-    }
     const BlockScales<Block> s(p, stride);
     for_tiles<Block>(
         p, stride, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
+          if (ahead != nullptr) {
+            // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
+            for (int line = 0; line < kTileBytes; line += 64) {
+              __builtin_prefetch(ahead + line, 0, 2);
+            }
+            ahead += kTileBytes;
+          }
           add_tile<Layout, kTokens>(low, high, s.scale + tile * Layout::kGroups,
                                     s.min + tile * Layout::kGroups, x, b * kTiles + tile, acc);
         });
     p += sizeof(Block);
   }
+  for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
 /// Copies `rows` row pieces of `bytes` bytes and fills up to kLanes rows with zeros.
@@ -234,7 +242,7 @@ void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, 
 /// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins.
 template <class Block>
 void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
-                  std::byte* panel) noexcept {
+                  std::byte* __restrict panel) noexcept {
   using Layout = LayoutOf<Block>;
   for (std::int64_t b = 0; b < blocks; ++b) {
     const BlockScales<Block> s(p, stride);

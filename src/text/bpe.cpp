@@ -41,10 +41,10 @@ std::optional<std::uint8_t> byte_of_token(std::string_view text) noexcept {
   return static_cast<std::uint8_t>(value);
 }
 
-Bpe::Bpe(const TokenizerData& data, bool ignore_merges)
+Bpe::Bpe(const TokenizerData& data, bool ignore_merges, std::optional<std::int32_t> unk)
     : symbols_(data.tokens.size(), total_bytes(data.tokens)),
       vocab_size_(data.tokens.size()),
-      unk_(data.unk),
+      unk_(unk),
       fuse_unk_(data.fuse_unk),
       ignore_merges_(ignore_merges) {
   fallback_.fill(-1);

@@ -33,6 +33,18 @@ bool listed(const List& list, std::string_view text) {
   return std::find(list.begin(), list.end(), text) != list.end();
 }
 
+/// The unknown token if text may become it. Some files name their end token; text that the
+/// vocabulary cannot spell must not end the turn.
+std::optional<std::int32_t> harmless_unk(const TokenizerData& data) {
+  if (!data.unk || data.unk == data.bos || data.unk == data.eos) return std::nullopt;
+  const bool ends =
+      std::find(data.end_ids.begin(), data.end_ids.end(), *data.unk) != data.end_ids.end();
+  if (ends || listed(kAlwaysControl, data.tokens[static_cast<std::size_t>(*data.unk)])) {
+    return std::nullopt;
+  }
+  return data.unk;
+}
+
 /// `data` with the types made consistent, checked for ids out of range.
 TokenizerData checked(TokenizerData data) {
   const auto fail = [](const std::string& what) {
@@ -64,6 +76,11 @@ TokenizerData checked(TokenizerData data) {
     TokenType& type = data.types[id];
     const bool text = type == TokenType::normal || type == TokenType::user_defined;
     if (text && listed(kAlwaysControl, data.tokens[id])) type = TokenType::control;
+  }
+  // Files often call <unk> a control token.
+  if (const auto unk = harmless_unk(data)) {
+    TokenType& type = data.types[static_cast<std::size_t>(*unk)];
+    if (type == TokenType::control) type = TokenType::unknown;
   }
   if (data.added) {
     for (const AddedToken& token : *data.added) check(token.id, "an added token");
@@ -106,7 +123,7 @@ Tokenizer::Model::Model(TokenizerData source)
     : data(std::move(source)),
       named(data.splits ? GgufPreTokenizer{*data.splits} : gguf_pretokenizer(data.pre_name)),
       pretokenizer(named.splits),
-      bpe(data, data.ignore_merges.value_or(named.ignore_merges)),
+      bpe(data, data.ignore_merges.value_or(named.ignore_merges), harmless_unk(data)),
       added(*data.added) {
   data.merges = {};  // the largest part, now in `bpe`
   collect_specials();
@@ -227,9 +244,7 @@ TokenType Tokenizer::type(std::int32_t id) const {
 }
 
 bool Tokenizer::is_control(std::int32_t id) const noexcept {
-  if (!contains(id)) return false;
-  const TokenType type = model_->data.types[static_cast<std::size_t>(id)];
-  return type == TokenType::control || type == TokenType::unknown;
+  return contains(id) && model_->data.types[static_cast<std::size_t>(id)] == TokenType::control;
 }
 
 bool Tokenizer::is_shown(std::int32_t id, SpecialText special) const noexcept {

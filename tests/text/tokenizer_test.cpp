@@ -156,6 +156,16 @@ TEST_CASE("bytes without a token: byte fallback, else unk, else nothing") {
   CHECK(Tokenizer(data).decode(Ids{'a', byte, byte, 'b'}) == "aqqb");
 }
 
+TEST_CASE("an end token named as the unknown token is never written by text") {
+  TokenizerData data = byte_vocabulary({});
+  data.tokens['q'] = "unrelated";
+  data.unk = data.eos = add_token(data, "<|endoftext|>", TokenType::control);
+  const Tokenizer tokenizer(data);
+  CHECK(tokenizer.encode("aqb") == Ids{'a', 'b'});
+  CHECK(tokenizer.unk() == data.unk);
+  CHECK(tokenizer.is_control(*data.unk));
+}
+
 TEST_CASE("text never becomes a control token unless special tokens are parsed") {
   // The worst file: control tokens that merges or a whole piece would produce.
   TokenizerData data = byte_vocabulary({"S T", "ST O", "STO P"});

@@ -18,10 +18,10 @@ namespace nemo::text {
 /// Merge rules over a vocabulary; immutable, usable from any thread.
 class Bpe {
  public:
-  /// Reads tokens, types, merges, unk, fuse_unk, byte_fallback and merges_in_vocab of `data`, whose
-  /// ids must be in range; `ignore_merges` says whether a piece that is a token is not taken apart.
-  /// Throws Error{bad_file} on a malformed merge.
-  Bpe(const TokenizerData& data, bool ignore_merges);
+  /// Reads tokens, types, merges, fuse_unk, byte_fallback and merges_in_vocab of `data`. With
+  /// `ignore_merges` a piece that is a token is not taken apart; `unk` (in range) stands for bytes
+  /// without a token. Throws Error{bad_file} on a malformed merge.
+  Bpe(const TokenizerData& data, bool ignore_merges, std::optional<std::int32_t> unk);
 
   /// Appends the ids of `piece` (raw bytes) in O(n log n). A byte without a token becomes its
   /// <0xXX> token, else unk, else nothing.

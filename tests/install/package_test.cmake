@@ -22,9 +22,9 @@ function(install_library)
   endforeach()
 endfunction()
 
-# The program must answer with the version that was built.
+# The program, given the installed model, must end by naming the version that was built.
 function(expect_version program)
-  run("the consumer" "${program}")
+  run("the consumer" "${program}" "${WORK}/prefix/share/nemo/nemo-tiny.gguf")
   if(NOT output MATCHES "libnemo ${VERSION}, kernels [a-z0-9]+")
     message(FATAL_ERROR "the consumer printed:\n${output}")
   endif()

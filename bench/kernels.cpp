@@ -183,7 +183,9 @@ void run(const Options& options) {
       const Matrix large = make_matrix(type.type, cols, std::int64_t{256} << 20);
       const double one = time_product(*table, type.type, large, 1, options);
       const double gb_s = static_cast<double>(large.rows * large.view.row_bytes) / one / 1e9;
-      const Matrix small = make_matrix(type.type, cols, row_bytes(type.type, cols) * 1024);
+      // About 4 GOP: small batches get a matrix that comes from memory, like the experts of a MoE.
+      const std::int64_t rows = std::max<std::int64_t>(2'000'000'000 / cols / options.tokens, 1024);
+      const Matrix small = make_matrix(type.type, cols, row_bytes(type.type, cols) * rows);
       const double many = time_product(*table, type.type, small, options.tokens, options);
       const double gops =
           2.0 * static_cast<double>(small.rows * cols * options.tokens) / many / 1e9;

@@ -26,6 +26,9 @@ constexpr int kLanes = 8;
 constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
+// Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+constexpr int kDirectGroup = 3;
+constexpr int kDirectTokens = 3;
 // Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.
 constexpr int kPanelTokens = 4;
 

@@ -32,6 +32,9 @@ constexpr int kLanes = 16;
 constexpr int kDotRows = 4;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
+// Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+constexpr int kDirectGroup = 4;
+constexpr int kDirectTokens = 4;
 // Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.
 constexpr int kPanelTokens = 8;
 

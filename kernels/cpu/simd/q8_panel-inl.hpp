@@ -1,0 +1,159 @@
+// Integer products with many tokens: a panel of unpacked tiles in scratch serves all of them.
+// Included after the instruction set's vector.hpp.
+#pragma once
+
+#include "q8_tiles-inl.hpp"
+
+namespace nemo {
+namespace {
+
+constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share activations in L1
+
+/// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins.
+template <class Block>
+void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
+                  std::byte* __restrict panel) noexcept {
+  using Layout = LayoutOf<Block>;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const BlockScales<Block> s(p, stride);
+    for_tiles<Block>(p, stride,
+                     [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
+                       I quads[8];
+                       transpose(low, quads);
+                       transpose(high, quads + 4);
+                       for (int q = 0; q < 8; ++q) store_bytes(quads[q], panel + q * kLaneBytes);
+                       auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
+                       for (int g = 0; g < Layout::kGroups; ++g) {
+                         store(s.scale[tile * Layout::kGroups + g], floats);
+                         floats += kLanes;
+                       }
+                       if constexpr (Layout::kHasMin) {
+                         for (int g = 0; g < Layout::kGroups; ++g) {
+                           store(s.min[tile * Layout::kGroups + g], floats);
+                           floats += kLanes;
+                         }
+                       }
+                       panel += Layout::kBytes;
+                     });
+    p += sizeof(Block);
+  }
+}
+
+/// Weights that will be unpacked next, read into L2 while products keep the cores busy.
+struct Ahead {
+  const std::byte* at = nullptr;
+  std::int64_t bytes = 0;
+  std::int64_t lines_per_tile = 0;
+};
+
+/// y[t, 0..rows) (+)= panel . token t.
+template <class Layout, int kTokens>
+void multiply_panel(const std::byte* panel, std::int64_t tiles, const TokenSpan& x, float* y,
+                    std::int64_t ldy, std::int64_t rows, bool accumulate,
+                    const Ahead& ahead) noexcept {
+  using Product = typename Layout::Product;
+  const std::byte* line = ahead.at;
+  const std::int64_t lines = ahead.lines_per_tile;
+  F acc[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    const float* from = y + t * ldy;
+    acc[t] = !accumulate ? F(0.0f) : rows == kLanes ? load(from) : load_first(from, rows);
+  }
+  const std::byte* codes = x.codes;
+  const float* aux = x.aux;
+  for (std::int64_t b = 0; b < tiles; ++b) {
+    const auto* scale = reinterpret_cast<const float*>(panel + 8 * kLaneBytes);
+    const float* min = scale + Layout::kGroups * kLanes;
+    for (std::int64_t i = 0; i < lines; ++i, line += 64) __builtin_prefetch(line, 0, 2);
+    F f[kTokens];
+    for (int g = 0; g < Layout::kGroups; ++g) {
+      I dots[kTokens];
+      for (int t = 0; t < kTokens; ++t) {
+        dots[t] = Layout::kHasMin ? all_words(0) : broadcast_word(aux + t * x.aux_stride + 1 + g);
+      }
+      Product::template panel<kTokens, Layout::kQuads>(panel + g * Layout::kQuads * kLaneBytes,
+                                                       codes + 16 * g, x.stride, dots);
+      const F s = load(scale + g * kLanes);
+      const F m = Layout::kHasMin ? load(min + g * kLanes) : F(0.0f);
+      for (int t = 0; t < kTokens; ++t) {
+        f[t] = scaled<Layout>(dots[t], s, m, F(aux[t * x.aux_stride + 1 + g]), f[t], g == 0);
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) acc[t] = fma(f[t], F(aux[t * x.aux_stride]), acc[t]);
+    panel += Layout::kBytes;
+    codes += 32;
+    aux += Layout::kAux;
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    if (rows == kLanes) {
+      store(acc[t], y + t * ldy);
+    } else {
+      store_first(acc[t], y + t * ldy, rows);
+    }
+  }
+}
+
+/// multiply_panel for 1 .. kPanelTokens tokens.
+template <class Layout, int kTokens = kPanelTokens>
+NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t tiles,
+                                  const TokenSpan& x, float* y, std::int64_t ldy, std::int64_t rows,
+                                  bool accumulate, const Ahead& ahead) {
+  if (tokens == kTokens) {
+    multiply_panel<Layout, kTokens>(panel, tiles, x, y, ldy, rows, accumulate, ahead);
+  } else if constexpr (kTokens > 1) {
+    multiply_panel_any<Layout, kTokens - 1>(tokens, panel, tiles, x, y, ldy, rows, accumulate,
+                                            ahead);
+  }
+}
+
+/// Columns [0, cols) of all rows, cols <= kPanelCols, with any number of tokens.
+template <class Block>
+void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
+                const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
+                bool accumulate, std::byte* tail, std::byte* panels) noexcept {
+  using Layout = LayoutOf<Block>;
+  const std::int64_t tiles = cols / 32;
+  const std::int64_t panel_bytes = tiles * Layout::kBytes;
+  const std::int64_t fitting = kPanelSlabBytes / panel_bytes;
+  const std::int64_t slab_rows = (fitting < 1 ? 1 : fitting > 8 ? 8 : fitting) * kLanes;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
+    const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
+    std::byte* panel = panels;
+    for (std::int64_t r = r0; r < end; r += kLanes) {
+      const std::byte* row = w + r * row_bytes;
+      if (end - r < kLanes) {
+        copy_tail(row, row_bytes, end - r, bytes_of<Block>(cols), tail);
+        unpack_panel<Block>(tail, bytes_of<Block>(cols), cols / Block::kElements, panel);
+      } else {
+        unpack_panel<Block>(row, row_bytes, cols / Block::kElements, panel);
+      }
+      panel += panel_bytes;
+    }
+    Ahead ahead;
+    if (end < rows && row_bytes == bytes_of<Block>(cols)) {
+      const std::int64_t passes =
+          (slab_rows / kLanes) * ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles;
+      ahead.at = w + end * row_bytes;
+      ahead.bytes = (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes;
+      ahead.lines_per_tile = (ahead.bytes / 64 + passes - 1) / passes;
+    }
+    for (std::int64_t t = 0; t < tokens; t += kPanelTokens) {
+      const std::int64_t count = tokens - t < kPanelTokens ? tokens - t : kPanelTokens;
+      const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
+                           x.aux_stride};
+      panel = panels;
+      for (std::int64_t r = r0; r < end; r += kLanes) {
+        multiply_panel_any<Layout>(count, panel, tiles, some, y + t * ldy + r, ldy,
+                                   end - r < kLanes ? end - r : kLanes, accumulate, ahead);
+        panel += panel_bytes;
+        const std::int64_t fetched = ahead.lines_per_tile * tiles * 64;
+        ahead.at += fetched;
+        ahead.bytes -= fetched;
+        if (ahead.bytes <= 0) ahead = {};
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nemo

@@ -13,7 +13,7 @@ import model
 import tasks
 from tokenizer import END_THINK, IM_END
 
-LIMIT = {"arithmetic": 180, "recall": 60, "hashhop": 60, "hashhop3": 80, "hashhop4": 100, "format": 90, "facts": 60}
+LIMIT = {"arithmetic": 180, "recall": 60, "hashhop": 60, "hashhop3": 80, "hashhop4": 100, "format": 90, "facts": 120}
 
 
 @torch.no_grad()

@@ -68,6 +68,8 @@ struct FormatKernels {
   void (*decode_row)(const std::byte* row, std::int64_t cols, float* out) noexcept;
 };
 
+struct KvKernels;
+
 struct Kernels {
   std::string_view name;
 
@@ -139,6 +141,8 @@ struct Kernels {
   void (*mix_half)(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v,
                    std::int64_t ldv, std::int64_t tokens, std::int64_t dim, float* out,
                    std::int64_t ldo) noexcept;
+
+  const KvKernels* kv;  // of quantized caches: kv_kernels.hpp
 };
 
 /// The best table this CPU can run (or the one named by `force`); throws Error{usage} listing the

@@ -84,11 +84,13 @@ class ModelSession final : public Session {
   }
 
   [[nodiscard]] std::size_t kv_bytes_per_token() const noexcept override {
-    return state_.kv.bytes(1);
+    // Of a late token: the first ones may be stored with more bits.
+    constexpr std::int64_t kLate = std::int64_t{1} << 24;
+    return state_.kv.bytes(kLate + 1) - state_.kv.bytes(kLate);
   }
 
   [[nodiscard]] std::unique_ptr<Checkpoint> save() const override {
-    return std::make_unique<Saved>(this, state_.mamba, held_);
+    return std::make_unique<Saved>(this, state_.kv.mark(), state_.mamba, held_);
   }
 
   void restore(const Checkpoint& checkpoint) override {
@@ -101,6 +103,7 @@ class ModelSession final : public Session {
     }
     state_.mamba = saved->mamba;
     cut(static_cast<std::int64_t>(saved->held.size()));
+    state_.kv.rewind(saved->kv);
   }
 
   void reset() override {
@@ -118,10 +121,15 @@ class ModelSession final : public Session {
   }
 
  private:
+  using KvMark = decltype(std::declval<const Cache&>().mark());
+
   struct Saved final : Checkpoint {
-    Saved(const ModelSession* session, std::vector<Mamba2State> states,
+    Saved(const ModelSession* session, KvMark mark, std::vector<Mamba2State> states,
           std::vector<std::int32_t> tokens)
-        : owner(session), mamba(std::move(states)), held(std::move(tokens)) {}
+        : owner(session),
+          kv(std::move(mark)),
+          mamba(std::move(states)),
+          held(std::move(tokens)) {}
     [[nodiscard]] std::int64_t size() const noexcept override {
       return static_cast<std::int64_t>(held.size());
     }
@@ -131,6 +139,7 @@ class ModelSession final : public Session {
       return total;
     }
     const ModelSession* owner;
+    KvMark kv;
     std::vector<Mamba2State> mamba;
     std::vector<std::int32_t> held;
   };

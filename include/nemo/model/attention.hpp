@@ -4,7 +4,8 @@
 //
 // Scores are made tile by tile with a running maximum, so no row of the score matrix ever exists.
 // Tiles and ranges start at fixed positions: what a query gets depends on its own row and the
-// cache, not on the chunk it came in or on the number of threads.
+// cache, not on the number of threads, nor on the chunk it came in unless the policy stores less
+// than it is given: then the keys and values of the current chunk are read as computed.
 #pragma once
 
 #include <nemo/cache/kv_cache.hpp>
@@ -48,15 +49,24 @@ struct Partial {
 
 /// Rows of one kv head: `tokens` queries from position `first_position`, `group` heads each.
 struct QueryBlock {
-  const float* q;  // [tokens*group, dim], scaled
+  KvQueries q;  // [tokens*group, dim], scaled and prepared
   std::int64_t tokens;
   std::int64_t group;
   std::int64_t first_position;
 };
 
+/// Keys and values of the tokens being evaluated, in the policy's domain.
+struct Chunk {
+  const float* keys = nullptr;    // [tokens, kv_heads*dim], rows `stride` floats apart
+  const float* values = nullptr;  // the same; null: everything is in the cache
+  std::int64_t stride = 0;
+};
+
+/// Positions of a cache range, or of the current chunk when `chunk` starts at range.first.
 template <KvCache Cache>
-void attend_range(const Kernels& kernels, const Cache& cache, const KvRange& range,
-                  const QueryBlock& block, std::int64_t dim, float* scores, const Partial& out) {
+void attend_range(const Kernels& kernels, const Cache& cache, const Chunk& chunk,
+                  const KvRange& range, const QueryBlock& block, std::int64_t dim, float* scores,
+                  const Partial& out) {
   const std::int64_t rows = block.tokens * block.group;
   std::fill_n(out.max, rows, -std::numeric_limits<float>::infinity());
   std::fill_n(out.sum, rows, 0.0f);
@@ -64,7 +74,13 @@ void attend_range(const Kernels& kernels, const Cache& cache, const KvRange& ran
   const std::int64_t end = range.first + range.tokens;
   for (std::int64_t first = range.first; first < end; first += kTile) {
     const KvRange tile{range.layer, range.head, first, std::min(kTile, end - first)};
-    cache.scores(kernels, tile, block.q, dim, rows, scores, kTile);
+    const std::int64_t in_chunk = (first - range.first) * chunk.stride + range.head * dim;
+    if (chunk.keys != nullptr) {
+      kernels.gemm_nt(rows, tile.tokens, dim, block.q.rows, dim, chunk.keys + in_chunk,
+                      chunk.stride, scores, kTile, false);
+    } else {
+      cache.scores(kernels, tile, block.q, rows, scores, kTile);
+    }
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t position = block.first_position + r / block.group;
       const std::int64_t visible = std::clamp<std::int64_t>(position + 1 - first, 0, tile.tokens);
@@ -77,7 +93,12 @@ void attend_range(const Kernels& kernels, const Cache& cache, const KvRange& ran
       if (correction != 1.0f) kernels.scale(correction, dim, out.acc + r * dim);
       out.max[r] = max;
     }
-    cache.mix(kernels, tile, scores, kTile, rows, out.acc, dim);
+    if (chunk.keys != nullptr) {
+      kernels.gemm_nn(rows, dim, tile.tokens, scores, kTile, chunk.values + in_chunk, chunk.stride,
+                      out.acc, dim, true);
+    } else {
+      cache.mix(kernels, tile, scores, kTile, rows, out.acc, dim);
+    }
   }
 }
 
@@ -96,11 +117,12 @@ inline void merge(const Kernels& kernels, std::int64_t rows, std::int64_t dim, c
   }
 }
 
-/// q, out: [tokens, q_heads*dim]. The keys and values of these tokens are already in the cache.
+/// q, out: [tokens, q_heads*dim]. The keys and values of these tokens are `chunk`, or already in
+/// the cache when it is empty.
 template <KvCache Cache>
 void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std::int64_t slot,
             std::int64_t past, std::int64_t tokens, const float* q, std::int64_t ldq, float* out,
-            std::int64_t ldo) {
+            std::int64_t ldo, const Chunk& chunk = {}) {
   Arena::Scope scope(compute.arena);
   const std::int64_t dim = w.head_dim;
   const std::int64_t group = w.q_heads / w.kv_heads;
@@ -109,7 +131,9 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
   const std::int64_t rows = block_tokens * group;
   // Few queries: threads share the ranges of one block. Many: each block walks its own ranges.
   const bool split_ranges = blocks * w.kv_heads < 4 * std::int64_t{16};
-  const std::int64_t all_ranges = (past + tokens + kRange - 1) / kRange;
+  const std::int64_t cached = chunk.keys != nullptr ? past : past + tokens;
+  const std::int64_t cached_ranges = (cached + kRange - 1) / kRange;
+  const std::int64_t all_ranges = cached_ranges + (past + tokens - cached + kRange - 1) / kRange;
   const std::int64_t splits = split_ranges ? all_ranges : 1;
 
   const std::int64_t partial_floats = padded(rows) * 2 + padded(rows * dim);
@@ -118,16 +142,21 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
   };
   const std::int64_t units = w.kv_heads * blocks;
   auto* queries = compute.arena.take<float>(units * padded(rows * dim));
+  const std::int64_t packed_bytes = (cache.packed_bytes(slot, rows) + 63) / 64 * 64;
+  auto* packed = compute.arena.take<std::byte>(units * packed_bytes);
   auto* scores = compute.arena.take<float>(compute.threads * rows * kTile);
   auto* spare = compute.arena.take<float>(compute.threads * partial_floats);
   auto* partials = compute.arena.take<float>(units * splits * partial_floats);
 
   const auto block_of = [&](std::int64_t unit) {
     const std::int64_t t0 = unit % blocks * block_tokens;
-    return QueryBlock{queries + unit * padded(rows * dim), std::min(block_tokens, tokens - t0),
-                      group, past + t0};
+    return QueryBlock{{queries + unit * padded(rows * dim), packed + unit * packed_bytes},
+                      std::min(block_tokens, tokens - t0),
+                      group,
+                      past + t0};
   };
-  for (std::int64_t unit = 0; unit < units; ++unit) {
+  const int unit_threads = blocks > 1 || packed_bytes > 0 ? compute.threads : 1;
+  parallel_for(unit_threads, units, [&](std::int64_t unit) {
     const QueryBlock block = block_of(unit);
     const std::int64_t head = unit / blocks;
     float* to = queries + unit * padded(rows * dim);
@@ -135,12 +164,25 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
       const float* from = q + (block.first_position - past + t) * ldq + head * group * dim;
       for (std::int64_t i = 0; i < group * dim; ++i) to[t * group * dim + i] = w.scale * from[i];
     }
-  }
+    cache.prepare(compute.kernels, slot, head, to, block.tokens * group,
+                  packed + unit * packed_bytes);
+  });
   const auto range_of = [&](std::int64_t unit, std::int64_t index) {
     const QueryBlock block = block_of(unit);
-    const std::int64_t end = block.first_position + block.tokens;  // nothing later is visible
-    const std::int64_t first = index * kRange;
+    const bool in_cache = index < cached_ranges;
+    const std::int64_t visible = block.first_position + block.tokens;
+    const std::int64_t end = in_cache ? std::min(cached, visible) : visible;
+    const std::int64_t first = in_cache ? index * kRange : past + (index - cached_ranges) * kRange;
     return KvRange{slot, unit / blocks, first, std::clamp<std::int64_t>(end - first, 0, kRange)};
+  };
+  const auto attend_one = [&](std::int64_t unit, std::int64_t index, float* s, const Partial& to) {
+    const KvRange range = range_of(unit, index);
+    Chunk rest;  // what of the chunk lies behind range.first
+    if (index >= cached_ranges) {
+      const std::int64_t skip = (range.first - past) * chunk.stride;
+      rest = {chunk.keys + skip, chunk.values + skip, chunk.stride};
+    }
+    attend_range(compute.kernels, cache, rest, range, block_of(unit), dim, s, to);
   };
 
   parallel_for(compute.threads, units * splits, [&](std::int64_t item) {
@@ -150,20 +192,19 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
     float* s = scores + thread * rows * kTile;
     const Partial own = partial_at(partials + item * partial_floats);
     if (split_ranges) {
-      attend_range(compute.kernels, cache, range_of(unit, item % splits), block, dim, s, own);
+      attend_one(unit, item % splits, s, own);
       return;
     }
     const Partial part = partial_at(spare + thread * partial_floats);
-    attend_range(compute.kernels, cache, range_of(unit, 0), block, dim, s, own);
+    attend_one(unit, 0, s, own);
     for (std::int64_t index = 1; index < all_ranges; ++index) {
-      const KvRange range = range_of(unit, index);
-      if (range.tokens == 0) break;
-      attend_range(compute.kernels, cache, range, block, dim, s, part);
+      if (range_of(unit, index).tokens == 0) break;
+      attend_one(unit, index, s, part);
       merge(compute.kernels, block.tokens * group, dim, part, own);
     }
   });
 
-  parallel_for(blocks > 1 ? compute.threads : 1, units, [&](std::int64_t unit) {
+  parallel_for(unit_threads, units, [&](std::int64_t unit) {
     const QueryBlock block = block_of(unit);
     const Partial total = partial_at(partials + unit * splits * partial_floats);
     for (std::int64_t index = 1; index < splits; ++index) {
@@ -171,6 +212,7 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
             partial_at(partials + (unit * splits + index) * partial_floats), total);
     }
     const std::int64_t head = unit / blocks;
+    cache.finish(compute.kernels, slot, head, total.acc, block.tokens * group);
     for (std::int64_t r = 0; r < block.tokens * group; ++r) {
       float* to =
           out + (block.first_position - past + r / group) * ldo + (head * group + r % group) * dim;
@@ -205,8 +247,14 @@ void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cach
   add_bias(compute, w.k_bias, tokens, k, ldkv);
   add_bias(compute, w.v_bias, tokens, v, ldkv);
 
-  cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
-  detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq);
+  cache.rotate(compute.kernels, slot, k, v, ldkv, tokens);
+  if constexpr (Cache::kExactChunk) {
+    detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq, {k, v, ldkv});
+    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
+  } else {
+    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
+    detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq);
+  }
 
   Activations mixed_rows(compute, mixed, tokens, q_width, ldq);
   linear(compute, w.o, mixed_rows, out, ldo);

@@ -29,13 +29,16 @@ class NemotronH {
     std::int64_t tokens = 0;
   };
 
-  explicit NemotronH(std::shared_ptr<const ModelWeights> weights) : weights_(std::move(weights)) {}
+  /// kv_formats: one per attention layer, for policies that are told their formats (PackedCache).
+  explicit NemotronH(std::shared_ptr<const ModelWeights> weights,
+                     std::vector<KvFormat> kv_formats = {})
+      : weights_(std::move(weights)), kv_formats_(std::move(kv_formats)) {}
 
   [[nodiscard]] const ModelConfig& config() const noexcept { return weights_->config; }
 
   /// An empty sequence with room for `capacity` tokens.
   [[nodiscard]] State new_state(std::int64_t capacity) const {
-    KvShape shape{{}, capacity};
+    KvShape shape{{}, capacity, kv_formats_};
     std::vector<Mamba2State> mamba;
     for (const LayerConfig& layer : config().layers) {
       if (layer.kind == LayerKind::attention)
@@ -140,6 +143,7 @@ class NemotronH {
   }
 
   std::shared_ptr<const ModelWeights> weights_;
+  std::vector<KvFormat> kv_formats_;
 };
 
 }  // namespace nemo

@@ -1,7 +1,6 @@
 // KV rotation and codecs for this instruction set: the shared code, compiled without contraction.
-#include "kv.hpp"
-
 #include "../simd/kv_codec-inl.hpp"
+#include "kv.hpp"
 
 namespace nemo::avx2 {
 

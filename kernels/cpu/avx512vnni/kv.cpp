@@ -3,15 +3,35 @@
 
 #include <kernels/cpu/kv_tables.hpp>
 
+// clang-format off
+#include "vector.hpp"
+#include "../simd/kv_float-inl.hpp"
+// clang-format on
+
 namespace nemo {
+namespace {
+
+void pack_queries(const KvSide&, const float*, std::int64_t, std::byte*) noexcept {}
+
+void scores(const KvSide& keys, const KvTiles& tiles, const KvQueries& q, std::int64_t rows,
+            float* out, std::int64_t ldo) noexcept {
+  scores_float(avx512vnni::decode, keys, tiles, q, rows, out, ldo);
+}
+
+void mix(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
+         std::int64_t rows, float* out, std::int64_t ldo) noexcept {
+  mix_float(avx512vnni::decode, values, tiles, p, ldp, rows, out, ldo);
+}
+
+}  // namespace
 
 constinit const KvKernels kAvx512VnniKvKernels = {
     .rotate = avx512vnni::rotate,
     .encode = avx512vnni::encode,
     .decode = avx512vnni::decode,
-    .pack_queries = avx512vnni::pack_queries,
-    .scores = avx512vnni::scores,
-    .mix = avx512vnni::mix,
+    .pack_queries = pack_queries,
+    .scores = scores,
+    .mix = mix,
 };
 
 }  // namespace nemo

@@ -3,6 +3,7 @@
 #include "formats.hpp"
 
 #include <cmath>
+#include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
 #include <limits>
 
@@ -226,6 +227,7 @@ constinit const Kernels kReferenceKernels = {
     .ssm_step = reference::ssm_step,
     .scores_half = reference::scores_half,
     .mix_half = reference::mix_half,
+    .kv = &kReferenceKvKernels,
 };
 
 }  // namespace nemo

@@ -1,0 +1,120 @@
+// nemo info and nemo synth as a user runs them.
+#include "catch.hpp"
+#include "cli/program.hpp"
+
+#include <nlohmann/json.hpp>
+
+using nemo_test::nemo;
+using nemo_test::Outcome;
+using nemo_test::TemporaryFolder;
+
+namespace {
+
+nlohmann::json info_of(const std::vector<std::string>& args) {
+  std::vector<std::string> all = {"info", "--json"};
+  all.insert(all.end(), args.begin(), args.end());
+  const Outcome outcome = nemo(all);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return nlohmann::json::parse(outcome.out);
+}
+
+/// A failed run: nothing on standard output, one line on standard error.
+std::string failure(const std::vector<std::string>& args, int code) {
+  const Outcome outcome = nemo(args);
+  CHECK(outcome.code == code);
+  CHECK(outcome.out.empty());
+  CHECK(std::count(outcome.err.begin(), outcome.err.end(), '\n') == 1);
+  return outcome.err;
+}
+
+}  // namespace
+
+TEST_CASE("info states sizes, types and the memory plan of a file") {
+  const auto json = info_of({"-m", nemo_test::model("moe256.Q2_K.gguf"), "--ctx", "1000"});
+  CHECK(json["architecture"] == "nemotron_h_moe");
+  CHECK(json["layers"]["pattern"] == "ME*M*E");
+  CHECK(json["layers"]["moe"] == 2);
+  CHECK(json["parameters"] == 3489088);
+  CHECK(json["tensor_types"]["Q2_K"] == 11);
+  CHECK(json["tensor_types"]["F32"] == 23);
+  CHECK(json["classes"]["attention"]["types"]["Q8_0"] == 4);
+  CHECK(json["tokenizer"]["tokens"] == 384);
+  CHECK(json["tokenizer"]["end_ids"] == nlohmann::json({4, 2}));
+  CHECK(json["chat_template_bytes"] == 10504);
+  CHECK(json["mtp"]["layers"] == 0);
+  const auto& memory = json["memory"];
+  CHECK(memory["context"] == 1000);
+  CHECK(memory["weights"] == json["tensor_bytes"]);
+  CHECK(memory["kv"]["fp16"]["bytes"] == 1000 * 2 * 2 * 2 * 64 * 2);
+  CHECK(memory["kv"].contains("fp32"));
+  CHECK(memory["ssm_state"] == 2 * 4 * (256 * 64 + (256 + 2 * 2 * 64) * 3));
+
+  const Outcome text = nemo({"info", "-m", nemo_test::model("moe256.Q2_K.gguf")});
+  CHECK(text.code == 0);
+  for (const char* part :
+       {"ME*M*E", "3,489,088", "Q2_K x11", "KV fp16", "it fits", "10504 bytes"}) {
+    CHECK_THAT(text.out, Contains(part));
+  }
+}
+
+TEST_CASE("info plans a model from its configuration alone") {
+  const std::string config = NEMO_SOURCE_DIR "/tests/data/configs/super-120b-a12b.json";
+  const auto json = info_of({"-m", config, "--plan", "--type", "Q4_0", "-c", "131072"});
+  CHECK(json["parameters"] == 120668707840);
+  CHECK(json["active_parameters"] == 12770237440);
+  CHECK(json["mtp"]["parameters"] == 2942325248);
+  CHECK(json["tokenizer"].is_null());
+  CHECK(json["memory"]["kv"]["fp16"]["bytes"] == 131072ll * 8192);
+  CHECK(json["bits_per_weight"].get<double>() > 4.4);
+  CHECK(json["bits_per_weight"].get<double>() < 4.7);
+  CHECK(info_of({"-m", config})["parameters"] == 120668707840);
+  CHECK(info_of({"-m", "nano-30b-a3b", "--plan"})["parameters"] == 31577940288);
+}
+
+TEST_CASE("synth writes a model that info reads") {
+  const TemporaryFolder folder;
+  const std::string file = folder.file("m.gguf");
+  const Outcome written = nemo(
+      {"synth", "--arch", "tiny", "--layers", "5", "--type", "Q4_K_M", "--seed", "3", "-o", file});
+  INFO(written.err);
+  REQUIRE(written.code == 0);
+  CHECK_THAT(written.out, Contains("5 layers ME-M*"));
+  const auto json = info_of({"-m", file});
+  CHECK(json["name"] == "synthetic tiny");
+  CHECK(json["layers"]["pattern"] == "ME-M*");
+  CHECK(json["tensor_types"].contains("Q4_K"));
+  const std::string before = nemo_test::read_file(file);
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "-o", file}, 1), Contains("use --force"));
+  CHECK(nemo_test::read_file(file) == before);
+  CHECK(nemo({"synth", "--arch", "tiny", "--layers", "5", "--type", "Q4_K_M", "--seed", "3",
+              "--force", "-t", "1", "-o", file})
+            .code == 0);
+  CHECK(nemo_test::read_file(file) == before);
+}
+
+TEST_CASE("info and synth refuse what they cannot do in one line") {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("m.gguf");
+  CHECK_THAT(failure({"info", "-m", folder.file("none.gguf")}, 1), Contains("No such file"));
+  CHECK_THAT(failure({"info", "-m", folder.write("x", "text")}, 1), Contains("not a GGUF file"));
+  CHECK_THAT(failure({"info", "-m", folder.write("x.json", "{")}, 1), Contains("not valid JSON"));
+  CHECK_THAT(failure({"info", "-m", folder.file(".")}, 1), Contains("is a directory"));
+  CHECK_THAT(failure({"info", "-m", "nano", "--plan"}, 2), Contains("ambiguous"));
+  CHECK_THAT(failure({"info"}, 2), Contains("--model is required"));
+  CHECK_THAT(failure({"info", "-m", "x", "--ctx", "0"}, 2), Contains("--ctx"));
+  CHECK_THAT(failure({"info", "-m", "x", "--bogus"}, 2), Contains("--bogus"));
+  CHECK_THAT(failure({"synth", "--arch", "llama", "-o", out}, 2), Contains("'llama'"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--type", "Q9", "-o", out}, 2), Contains("'Q9'"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--layers", "9", "-o", out}, 2),
+             Contains("1 to 8"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--layers", "0", "-o", out}, 2),
+             Contains("--layers"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny"}, 2), Contains("--out is required"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "-o", folder.file("no/m.gguf")}, 1),
+             Contains("cannot write"));
+  std::string broken = nemo_test::read_file(nemo_test::model("dense96.Q4_0.gguf"));
+  broken.resize(broken.size() / 2);
+  CHECK_THAT(failure({"info", "-m", folder.write("cut.gguf", broken)}, 1),
+             Contains("the download is incomplete"));
+}

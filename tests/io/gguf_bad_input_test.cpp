@@ -77,7 +77,8 @@ TEST_CASE("other versions and byte orders are refused by name") {
 }
 
 TEST_CASE("absurd counts and sizes are refused before anything is allocated") {
-  for (const std::uint64_t huge : {std::uint64_t{1} << 20, std::uint64_t{1} << 40, ~std::uint64_t{0} - 10}) {
+  for (const std::uint64_t huge :
+       {std::uint64_t{1} << 20, std::uint64_t{1} << 40, ~std::uint64_t{0} - 10}) {
     GgufBuilder b = good();
     b.extra_tensors = huge;
     CHECK_THAT(failure(b), Contains("tensors, more than the file has room for"));

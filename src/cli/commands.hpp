@@ -19,8 +19,4 @@ void add_eval_command(CLI::App& app);
 void add_synth_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 
-/// The chat template stored in the checkpoint at `path`; the built-in default's text when it has
-/// none.
-[[nodiscard]] std::string model_chat_template(const std::string& path);
-
 }  // namespace nemo::cli

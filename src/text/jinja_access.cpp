@@ -231,7 +231,9 @@ bool Cursor::next(Value& item) {
   if (const TextPtr text = value_.text()) {
     if (position_ >= text->size()) return false;
     const std::size_t end = position_ + character_at(text->view(), position_).bytes;
-    item = slice_text(in_->budget(), text, position_, end);
+    TextBuilder character(in_->budget());  // never markup, as in Python
+    character.append(*text, position_, end);
+    item = character.finish();
     position_ = end;
     return true;
   }

@@ -68,7 +68,6 @@ Value indent(Interpreter& in, const Value& input, const Arguments& arguments) {
 
 Value truncate(Interpreter& in, const Value& input, const Arguments& arguments) {
   const Parameters parameters("truncate", arguments, {"length", "killwords", "end", "leeway"});
-  const TextPtr text = require_text(input, "truncate: the input");
   const TextPtr end = parameters.has(2) ? parameters.text(2) : in.text("...").text();
   const Int length = parameters.integer(0, 255);
   const Int leeway = parameters.get(3).is_none() ? 5 : parameters.integer(3, 5);
@@ -76,7 +75,8 @@ Value truncate(Interpreter& in, const Value& input, const Arguments& arguments) 
   if (length < end_length || leeway < 0) {
     throw Failure("truncate: the length must be at least that of the end mark");
   }
-  if (static_cast<Int>(text->characters()) <= length + leeway) return text;
+  if (static_cast<Int>(require_length(input)) <= length + leeway) return input;
+  const TextPtr text = require_text(input, "truncate: the input");
   const auto kept_characters = static_cast<std::size_t>(length - end_length);
   std::size_t kept = text->offset_of(kept_characters);
   if (!parameters.flag(1)) {

@@ -44,6 +44,9 @@ class PercentFormatter : Formatter {
   PercentFormatter(Interpreter& in, const TextPtr& format, const Value& arguments)
       : Formatter(in, format), mapping_(arguments.dict()) {
     const SequencePtr sequence = arguments.sequence();
+    // Python lets everything that has elements, except tuples and strings, stay unused.
+    may_stay_unused_ = mapping_ != nullptr || arguments.is_undefined() ||
+                       (sequence != nullptr && sequence->is_list());
     if (sequence != nullptr && !sequence->is_list()) {
       arguments_ = sequence->items();
     } else {
@@ -58,7 +61,7 @@ class PercentFormatter : Formatter {
       at_ = percent;
       if (!at_end()) placeholder();
     }
-    if (used_ < arguments_.size() && mapping_ == nullptr) {
+    if (used_ < arguments_.size() && !may_stay_unused_) {
       throw Failure("not all values were used by the % format");
     }
     return finish();
@@ -179,6 +182,7 @@ class PercentFormatter : Formatter {
   DictPtr mapping_;
   std::vector<Value> arguments_;
   std::size_t used_ = 0;
+  bool may_stay_unused_ = false;
 };
 
 class BraceFormatter : Formatter {

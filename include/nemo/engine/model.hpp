@@ -1,0 +1,70 @@
+// A loaded model: weights, tokenizer, chat template and how to compute; makes sessions.
+#pragma once
+
+#include <nemo/base/progress.hpp>
+#include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/engine/session.hpp>
+#include <nemo/kernels.hpp>
+#include <nemo/text/tokenizer.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nemo {
+
+struct KvPolicy;
+struct ModelWeights;
+namespace text {
+class ChatTemplate;
+}
+
+struct LoadOptions {
+  std::string kv = "fp16";  // KV cache policy, e.g. "turbo:8,4,sink=128": cache/kv_spec.hpp
+  std::string kernels;      // kernel table by name; empty: the best of this CPU
+  int threads = 0;          // 0: one per core
+  std::int64_t context =
+      0;  // tokens a session can hold; 0: what the file advertises, at most 131072
+};
+
+/// Immutable and shared: any number of sessions, from any threads.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  [[nodiscard]] const ModelConfig& config() const noexcept;
+  [[nodiscard]] const Checkpoint& checkpoint() const noexcept;
+  [[nodiscard]] const ModelWeights& weights() const noexcept;
+  /// Made on first use; throws Error{bad_file} when the file's tokenizer is missing or broken.
+  [[nodiscard]] const text::Tokenizer& tokenizer() const;
+  /// The file's own chat template, or the built-in one when it has none.
+  [[nodiscard]] const text::ChatTemplate& chat_template() const;
+
+  [[nodiscard]] const Kernels& kernels() const noexcept;
+  [[nodiscard]] int threads() const noexcept;
+  [[nodiscard]] std::int64_t context() const noexcept;
+  [[nodiscard]] virtual std::string_view kv_policy() const noexcept = 0;
+
+  /// The same model with another KV cache policy for the sessions made from it; shares the weights.
+  /// Throws as load() does for options.kv.
+  [[nodiscard]] std::shared_ptr<const Model> with_kv(const std::string& kv) const;
+
+  [[nodiscard]] virtual std::unique_ptr<Session> new_session() const = 0;
+
+ protected:
+  struct Shared;
+  explicit Model(std::shared_ptr<const Shared> shared) : shared_(std::move(shared)) {}
+  static std::shared_ptr<const Model> make_model(std::shared_ptr<const Shared> shared,
+                                                 KvPolicy policy);
+  std::shared_ptr<const Shared> shared_;
+  friend std::shared_ptr<const Model> load(const std::string&, const LoadOptions&);
+};
+
+/// Opens a checkpoint (a GGUF file, or the first file of a split one). Throws Error: {io},
+/// {bad_file}, {unsupported}, or {usage} for options that name nothing.
+[[nodiscard]] std::shared_ptr<const Model> load(const std::string& path,
+                                                const LoadOptions& options = {});
+
+}  // namespace nemo

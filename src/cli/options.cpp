@@ -1,0 +1,208 @@
+// Shared flags: spellings of llama.cpp with mlx-lm's as aliases.
+#include "src/cli/options.hpp"
+
+#include <nemo/base/error.hpp>
+#include <nemo/engine/stop_strings.hpp>
+#include <nemo/io/printable.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <sstream>
+#include <string_view>
+#include <system_error>
+
+namespace nemo::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The folder of this program: Linux says it exactly; elsewhere (macOS) the loader knows the path
+// it was started by.
+fs::path program_folder() {
+  std::error_code error;
+  fs::path path = fs::read_symlink("/proc/self/exe", error);
+  Dl_info info{};
+  if (error && dladdr(reinterpret_cast<const void*>(&program_folder), &info) != 0 &&
+      info.dli_fname != nullptr) {
+    path = fs::canonical(info.dli_fname, error);
+  }
+  return path.parent_path();
+}
+
+// models/nemo-tiny.gguf of the source tree around build/PRESET/nemo, or the installed copy.
+std::string embedded_model() {
+  const fs::path folder = program_folder();
+  if (folder.empty()) return {};
+  for (const char* place : {"../../models/nemo-tiny.gguf", "../share/nemo/nemo-tiny.gguf",
+                            "../../share/nemo/nemo-tiny.gguf"}) {
+    std::error_code error;
+    const fs::path path = fs::weakly_canonical(folder / place, error);
+    if (!error && fs::is_regular_file(path, error)) return path.string();
+  }
+  return {};
+}
+
+LogitBias parse_bias(const std::string& text) {
+  const auto fail = [&]() -> Error {
+    return Error(ErrorCode::usage,
+                 "--logit-bias " + in_quotes(text) +
+                     ": write ID+VALUE or ID-VALUE, for example 15+1.5 or 15-inf");
+  };
+  LogitBias bias;
+  const char* const end = text.data() + text.size();
+  const auto id = std::from_chars(text.data(), end, bias.token);
+  if (id.ec != std::errc() || id.ptr == end || (*id.ptr != '+' && *id.ptr != '-')) throw fail();
+  const std::string_view rest(id.ptr + 1, static_cast<std::size_t>(end - id.ptr - 1));
+  if (rest == "inf") {
+    bias.bias = std::numeric_limits<float>::infinity();
+  } else {
+    // std::from_chars for floats is missing from older standard libraries.
+    std::istringstream stream{std::string(rest)};
+    stream.imbue(std::locale::classic());
+    if (rest.empty() || rest[0] == '+' || rest[0] == '-' || !(stream >> bias.bias) ||
+        stream.peek() != std::istringstream::traits_type::eof()) {
+      throw fail();
+    }
+  }
+  if (*id.ptr == '-') bias.bias = -bias.bias;
+  return bias;
+}
+
+template <class T, class U>
+void take(const std::optional<T>& flag, U& value) {
+  if (flag) value = static_cast<U>(*flag);
+}
+
+}  // namespace
+
+void add_model_flag(CLI::App& command, std::string& model) {
+  model = embedded_model();
+  auto* option = command.add_option("-m,--model", model, "Model file; default: the embedded model")
+                     ->envname("NEMO_MODEL")
+                     ->type_name("FILE");
+  if (model.empty()) option->required();
+}
+
+void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load) {
+  add_model_flag(command, model);
+  command.add_option("-t,--threads", load.threads, "Threads; default: one per core");
+  command.add_option("-c,--ctx-size,--ctx", load.context, "Context length in tokens");
+  command.add_option("--kv", load.kv, "KV cache policy")->capture_default_str();
+  command.add_option("--kernels", load.kernels, "Kernel table; default: the best of this CPU");
+}
+
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
+  const auto add = [&](const char* names, auto& value, const char* text) {
+    command.add_option(names, value, text)->group("Sampling");
+  };
+  add("--temp,--temperature", flags.temperature, "Temperature; 0 takes the likeliest token");
+  add("--top-k", flags.top_k, "Only the K likeliest tokens; 0 = off");
+  add("--top-p", flags.top_p, "Only the likeliest tokens that reach this mass; 1 = off");
+  add("--min-p", flags.min_p, "Only tokens this likely relative to the best; 0 = off");
+  add("--repeat-penalty,--rep-penalty,--repetition-penalty", flags.repetition_penalty,
+      "Weakens tokens that occurred; 1 = off");
+  add("--repeat-last-n,--rep-ctx,--repetition-context-size", flags.penalty_window,
+      "Tokens the penalties look back; 0 = none, -1 = all (default 64)");
+  add("--presence-penalty", flags.presence_penalty, "Taken from tokens that occurred; 0 = off");
+  add("--frequency-penalty", flags.frequency_penalty, "Taken per occurrence; 0 = off");
+  command
+      .add_option("--logit-bias", flags.logit_bias, "Added to a token's logit: ID+V, ID-V, ID-inf")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->group("Sampling");
+  add("--min-tokens", flags.min_tokens, "The answer does not end before this many tokens");
+  add("-s,--seed", flags.seed, "Repeats the same draws; -1 = unpredictable (default)");
+}
+
+SamplingOptions sampling_from(const SamplingFlags& flags, SamplingOptions base) {
+  take(flags.temperature, base.temperature);
+  take(flags.top_k, base.top_k);
+  take(flags.top_p, base.top_p);
+  take(flags.min_p, base.min_p);
+  take(flags.repetition_penalty, base.repetition_penalty);
+  take(flags.penalty_window, base.penalty_window);
+  take(flags.presence_penalty, base.presence_penalty);
+  take(flags.frequency_penalty, base.frequency_penalty);
+  take(flags.min_tokens, base.min_tokens);
+  for (const auto& text : flags.logit_bias) base.logit_bias.push_back(parse_bias(text));
+  if (flags.seed && *flags.seed < -1) {
+    throw Error(ErrorCode::usage, "--seed must be 0 or more, or -1 for an unpredictable one");
+  }
+  if (flags.seed && *flags.seed >= 0) base.seed = static_cast<std::uint64_t>(*flags.seed);
+  validate(base);
+  return base;
+}
+
+void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
+  command.add_option("-n,--max-tokens", flags.max_tokens,
+                     "Most tokens of an answer; -1 = until the context is full (default)");
+  command.add_option("--stop", flags.stop, "Text that ends the answer; may be given several times")
+      ->allow_extra_args(false);
+  add_sampling_flags(command, flags.sampling);
+}
+
+void check(const GenerateFlags& flags) {
+  (void)sampling_from(flags.sampling);
+  if (flags.max_tokens < -1) {
+    throw Error(ErrorCode::usage, "--max-tokens must be -1 (until the context is full) or more");
+  }
+  (void)StopStrings(flags.stop);
+}
+
+GenerateOptions generate_options(const GenerateFlags& flags, const Model& model) {
+  GenerateOptions options;
+  options.sampling = sampling_from(flags.sampling, default_sampling(model.checkpoint()));
+  options.max_tokens = flags.max_tokens;
+  options.stop = flags.stop;
+  return options;
+}
+
+void add_think_flags(CLI::App& command, ThinkFlags& flags) {
+  auto* off = command.add_flag("--no-think", flags.off, "Answer without thinking first");
+  command.add_option("--enable-thinking", flags.enable, "Think before the answer (default true)")
+      ->type_name("BOOL")
+      ->excludes(off);
+}
+
+std::vector<std::int32_t> parse_ids(std::string_view text, const std::string& where) {
+  const auto separates = [](char c) {
+    return c == ',' || c == ' ' || c == '\n' || c == '\t' || c == '\r';
+  };
+  std::vector<std::int32_t> ids;
+  for (const char *at = text.data(), *const end = at + text.size();;) {
+    at = std::find_if_not(at, end, separates);
+    if (at == end) return ids;
+    const char* const word_end = std::find_if(at, end, separates);
+    std::int32_t id = 0;
+    const auto [stop, code] = std::from_chars(at, word_end, id);
+    if (code != std::errc() || stop != word_end || id < 0) {
+      throw Error(ErrorCode::bad_input,
+                  where + ": " + in_quotes({at, static_cast<std::size_t>(word_end - at)}, 20) +
+                      " is not a token id");
+    }
+    ids.push_back(id);
+    at = word_end;
+  }
+}
+
+std::string read_text(const std::string& path) {
+  const auto slurp = [](std::istream& in) {
+    return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  };
+  if (path == "-") return slurp(std::cin);
+  std::error_code error;
+  if (fs::is_directory(path, error)) throw Error(ErrorCode::io, path + ": is a folder, not a file");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(ErrorCode::io, path + ": cannot be opened; check the path");
+  std::string text = slurp(file);
+  if (file.bad()) throw Error(ErrorCode::io, path + ": cannot be read");
+  return text;
+}
+
+}  // namespace nemo::cli

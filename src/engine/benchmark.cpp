@@ -1,0 +1,143 @@
+// Timing prefill and decode on one session.
+#include <nemo/base/error.hpp>
+#include <nemo/base/machine.hpp>
+#include <nemo/engine/benchmark.hpp>
+#include <nemo/model/traffic.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+namespace nemo {
+namespace {
+
+double seconds_of(const std::function<void()>& job) {
+  const auto start = std::chrono::steady_clock::now();
+  job();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Ids spread over the vocabulary, so that routing and embedding rows vary as in real text.
+std::vector<std::int32_t> spread_tokens(std::int64_t count, std::int64_t vocab) {
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(count));
+  std::uint64_t x = 88172645463325252ULL;
+  for (std::int32_t& t : tokens) {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    t = static_cast<std::int32_t>(x % static_cast<std::uint64_t>(vocab));
+  }
+  return tokens;
+}
+
+void require_positive(const std::vector<std::int64_t>& values, const char* flag,
+                      std::int64_t least) {
+  for (const std::int64_t v : values) {
+    if (v < least) {
+      throw Error(ErrorCode::usage,
+                  std::string(flag) + ": " + std::to_string(v) + " is not a number of tokens");
+    }
+  }
+}
+
+class Bench {
+ public:
+  Bench(const Model& model, const BenchmarkOptions& options, double read_bandwidth)
+      : model_(model),
+        options_(options),
+        read_bandwidth_(read_bandwidth),
+        session_(model.new_session()) {}
+
+  BenchmarkResult prefill(std::int64_t tokens, std::int64_t depth) {
+    const std::vector<std::int32_t> prompt = spread_tokens(tokens, model_.config().vocab);
+    double bytes = 0;
+    for (std::int64_t done = 0; done < tokens; done += options_.chunk_tokens) {
+      const std::int64_t chunk = std::min(options_.chunk_tokens, tokens - done);
+      bytes += static_cast<double>(prefill_weight_bytes(model_.weights(), chunk)) +
+               step_bytes(depth + done);
+    }
+    return run("pp" + std::to_string(tokens), tokens, depth, bytes, [&] {
+      session_->feed(prompt, {options_.chunk_tokens, {}});
+    });
+  }
+
+  BenchmarkResult decode(std::int64_t tokens, std::int64_t depth) {
+    const std::vector<std::int32_t> ids = spread_tokens(tokens, model_.config().vocab);
+    double bytes = 0;
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      bytes += static_cast<double>(decode_weight_bytes(model_.weights())) + step_bytes(depth + i);
+    }
+    return run("tg" + std::to_string(tokens), tokens, depth, bytes, [&] {
+      for (const std::int32_t id : ids) session_->feed({&id, 1});
+    });
+  }
+
+ private:
+  /// State and cache traffic of one forward call over `held` cached tokens.
+  double step_bytes(std::int64_t held) {
+    return static_cast<double>(state_traffic_bytes(model_.weights())) +
+           static_cast<double>(kv_bytes_per_token_) * static_cast<double>(held);
+  }
+
+  BenchmarkResult run(std::string name, std::int64_t tokens, std::int64_t depth, double bytes,
+                      const std::function<void()>& job) {
+    session_->reset();
+    session_->fill_with_noise(depth);
+    const auto start = session_->save();
+    std::vector<double> speeds;
+    for (int i = -1; i < options_.repetitions; ++i) {
+      session_->restore(*start);
+      const double seconds = seconds_of(job);
+      if (i >= 0) speeds.push_back(static_cast<double>(tokens) / seconds);
+    }
+    BenchmarkResult result;
+    result.test = std::move(name);
+    result.depth = depth;
+    const auto n = static_cast<double>(speeds.size());
+    result.tokens_per_second = std::accumulate(speeds.begin(), speeds.end(), 0.0) / n;
+    double squares = 0;
+    for (const double s : speeds)
+      squares += (s - result.tokens_per_second) * (s - result.tokens_per_second);
+    result.deviation = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
+    result.bytes_per_second = bytes / static_cast<double>(tokens) * result.tokens_per_second;
+    result.bandwidth_fraction = result.bytes_per_second / read_bandwidth_;
+    result.rss_bytes = peak_resident_bytes();
+    return result;
+  }
+
+  const Model& model_;
+  const BenchmarkOptions& options_;
+  double read_bandwidth_;
+  std::unique_ptr<Session> session_;
+  std::size_t kv_bytes_per_token_ = session_->kv_bytes_per_token();
+};
+
+}  // namespace
+
+std::vector<BenchmarkResult> run_benchmark(
+    const Model& model, const BenchmarkOptions& options, double read_bandwidth,
+    const std::function<void(const BenchmarkResult&)>& report) {
+  require_positive(options.prompt_tokens, "-p", 0);
+  require_positive(options.decode_tokens, "-n", 0);
+  require_positive(options.depths, "-d", 0);
+  if (options.repetitions < 1) throw Error(ErrorCode::usage, "--reps: at least 1");
+  if (options.chunk_tokens < 1) throw Error(ErrorCode::usage, "--chunk: at least 1 token");
+  Bench bench(model, options, read_bandwidth);
+  std::vector<BenchmarkResult> results;
+  const auto add = [&](BenchmarkResult result) {
+    if (report) report(result);
+    results.push_back(std::move(result));
+  };
+  for (const std::int64_t depth : options.depths) {
+    for (const std::int64_t tokens : options.prompt_tokens) {
+      if (tokens > 0) add(bench.prefill(tokens, depth));
+    }
+    for (const std::int64_t tokens : options.decode_tokens) {
+      if (tokens > 0) add(bench.decode(tokens, depth));
+    }
+  }
+  return results;
+}
+
+}  // namespace nemo

@@ -77,11 +77,16 @@ const KvFormat kFormats[] = {KvFormat::turbo(8, 4, 4),
                              KvFormat::affine(8, 32),
                              KvFormat::fp16()};
 
-/// Error of scores with 8-bit queries and rounded levels, in units of |q||k|/sqrt(dim); spec 10.5
-/// bounds the first by sqrt(8e-5). Levels rounded to 1/127 of the largest add at most as much again
-/// for up to 6 bits.
-double score_noise(const nemo::Kernels& kernels) {
-  return kernels.name == "reference" ? 2e-6 : 0.014;
+/// RMS error of scores with 8-bit queries and rounded levels, in units of |q||k|/sqrt(dim). Spec
+/// 10.5 bounds the first by sqrt(8e-5); levels rounded to 1/127 of the largest add less than 1e-4
+/// to the square.
+double score_noise(const nemo::Kernels& kernels, int bits) {
+  return kernels.name == "reference" ? 2e-6 : bits == 7 ? 0.017 : 0.014;
+}
+
+/// The same for mixed values, whose weights keep 16 bits.
+double mix_noise(const nemo::Kernels& kernels, const KvFormat& format) {
+  return kernels.name == "reference" ? 2e-6 : format.value_bits == 7 ? 0.012 : 6e-3;
 }
 
 }  // namespace
@@ -122,7 +127,9 @@ TEST_CASE("scores and mixes of packed tiles are those of the decoded rows, for e
             }
             if (count < 320) CHECK(s[std::size_t(r * 320 + count)] == -7.0f);
           }
-          const double bound = score_noise(*kernels) * (format.value_bits == 7 ? 2.0 : 1.0);
+          // A handful of products scatters around the expectation.
+          const double bound =
+              score_noise(*kernels, format.key_bits) * (n_rows * count < 200 ? 2.0 : 1.0);
           CHECK(std::sqrt(error / double(n_rows * count)) < bound);
 
           // Weights as softmax makes them: a few large ones among many small ones.
@@ -144,7 +151,7 @@ TEST_CASE("scores and mixes of packed tiles are those of the decoded rows, for e
               size += sum * sum;
             }
           }
-          CHECK(std::sqrt(difference / size) < (kernels->name == "reference" ? 2e-6 : 6e-3));
+          CHECK(std::sqrt(difference / size) < mix_noise(*kernels, format));
         }
       }
     }

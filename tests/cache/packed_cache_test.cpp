@@ -86,7 +86,7 @@ double score_noise(const nemo::Kernels& kernels, int bits) {
 
 /// The same for mixed values, whose weights keep 16 bits.
 double mix_noise(const nemo::Kernels& kernels, const KvFormat& format) {
-  return kernels.name == "reference" ? 2e-6 : format.value_bits == 7 ? 0.012 : 6e-3;
+  return kernels.name == "reference" ? 2e-6 : format.value_bits == 7 ? 0.012 : 8e-3;
 }
 
 }  // namespace

@@ -10,24 +10,36 @@ Activations::Form Activations::form(ActFormat format) {
     return {reinterpret_cast<const std::byte*>(x_),
             stride_ * static_cast<std::int64_t>(sizeof(float))};
   }
-  const std::int64_t bytes = Q8Row::bytes(cols_);
+  const int planes = compute_.fine_activations ? 2 : 1;
+  const std::int64_t plane_bytes = Q8Row::bytes(cols_);
   if (q8_ == nullptr) {
-    auto* rows = compute_.arena.take<std::byte>(rows_ * bytes);
+    auto* rows = compute_.arena.take<std::byte>(rows_ * planes * plane_bytes);
+    auto* errors = compute_.arena.take<float>(planes > 1 ? compute_.threads * padded(cols_) : 0);
     // One row is a few microseconds: not worth a parallel region for the few rows of decoding.
     parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
-      compute_.kernels.quantize_q8(x_ + r * stride_, cols_, rows + r * bytes);
+      const float* x = x_ + r * stride_;
+      std::byte* first = rows + r * planes * plane_bytes;
+      compute_.kernels.quantize_q8(x, cols_, first);
+      if (planes == 1) return;
+      float* error = errors + omp_get_thread_num() * padded(cols_);
+      const Q8Row codes = Q8Row::at(first, cols_);
+      for (std::int64_t i = 0; i < cols_; ++i) {
+        error[i] = x[i] - codes.scales[i / 32] * static_cast<float>(codes.codes[i]);
+      }
+      compute_.kernels.quantize_q8(error, cols_, first + plane_bytes);
     });
     q8_ = rows;
   }
-  return {q8_, bytes};
+  return {q8_, planes * plane_bytes, planes};
 }
 
 void run_products(Compute& compute, std::span<const Product> products) {
   Arena::Scope scope(compute.arena);
   // 64 rows of a 4-bit matrix are ~100 KiB, some 5 us of streaming: small enough to balance, large
   // enough to hide the hand-out. With many tokens the same rows cost far more, so items shrink.
+  constexpr std::int64_t kRowsPerItem = 64;
   const auto rows_per_item = [](const Product& p) -> std::int64_t {
-    return p.tokens >= 32 ? 32 : 64;
+    return p.tokens >= 32 ? kRowsPerItem / 2 : kRowsPerItem;
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);
@@ -37,6 +49,11 @@ void run_products(Compute& compute, std::span<const Product> products) {
     const std::int64_t step = rows_per_item(p);
     first_item[i + 1] = first_item[i] + (p.tokens > 0 ? (p.w->rows + step - 1) / step : 0);
   }
+  std::int64_t plane_floats = 0;
+  for (const Product& p : products) {
+    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kRowsPerItem);
+  }
+  auto* plane_sums = compute.arena.take<float>(compute.threads * plane_floats);
   parallel_for(compute.threads, first_item[count], [&](std::int64_t item) {
     const std::int64_t* next = std::upper_bound(first_item, first_item + count + 1, item);
     const std::int64_t i = next - first_item - 1;
@@ -47,8 +64,19 @@ void run_products(Compute& compute, std::span<const Product> products) {
     const WeightRows w{p.w->data + p.index * p.w->rows * p.w->row_size(), p.w->row_size(),
                        p.w->cols};
     float* y = p.y + row0;
-    compute.kernels.format(p.w->type).matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y,
-                                             p.ldy, compute.thread_scratch());
+    const auto& format = compute.kernels.format(p.w->type);
+    if (p.x.planes == 1) {
+      format.matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy,
+                    compute.thread_scratch());
+    } else {
+      float* parts = plane_sums + omp_get_thread_num() * plane_floats;  // [tokens, planes, rows]
+      format.matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kRowsPerItem,
+                    compute.thread_scratch());
+      for (std::int64_t t = 0; t < p.tokens; ++t) {
+        const float* part = parts + 2 * t * kRowsPerItem;
+        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kRowsPerItem + r];
+      }
+    }
     const float scale = p.w->scale(p.index);
     if (scale != 1.0f) {
       for (std::int64_t t = 0; t < p.tokens; ++t) compute.kernels.scale(scale, rows, y + t * p.ldy);

@@ -46,7 +46,7 @@ void append_expert_products(const Matrix& w, const Grouping& g, Activations::For
     const std::int64_t first = g.first[i];
     out.push_back({&w,
                    g.experts[i],
-                   {rows.data + first * rows.stride, rows.stride},
+                   {rows.data + first * rows.stride, rows.stride, rows.planes},
                    g.first[i + 1] - first,
                    y + first * ldy,
                    ldy});
@@ -103,7 +103,8 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     products.push_back(
         {&w.shared.up, 0, x.form(act_format(compute, w.shared.up)), tokens, shared_hidden, lds});
   }
-  append_expert_products(w.up, group, {gathered, row_bytes_used}, hidden, ldh, products);
+  append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
+                         products);
   run_products(compute, products);
 
   parallel_for(pairs >= 8 ? compute.threads : 1, pairs + (has_shared ? tokens : 0),

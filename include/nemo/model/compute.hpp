@@ -25,6 +25,9 @@ struct Compute {
 
   const Kernels& kernels;
   int threads;
+  /// Whether int8 activations carry a second int8 plane with what the first one rounded away. Set
+  /// by the forward pass: for few tokens weights are waited for anyway and the precision is free.
+  bool fine_activations = false;
   Arena arena;
   AlignedBuffer<std::byte> scratch;
 };

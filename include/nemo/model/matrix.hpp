@@ -38,9 +38,12 @@ class Activations {
               std::int64_t stride)
       : compute_(compute), x_(x), rows_(rows), cols_(cols), stride_(stride) {}
 
+  /// A row is `planes` consecutive kernel rows whose products add up: 2 for int8 with a second
+  /// plane that holds the rounding error of the first, else 1.
   struct Form {
     const std::byte* data;
-    std::int64_t stride;  // bytes
+    std::int64_t stride;  // bytes from row to row
+    int planes = 1;
   };
   [[nodiscard]] Form form(ActFormat format);
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }

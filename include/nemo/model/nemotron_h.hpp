@@ -57,6 +57,7 @@ class NemotronH {
     const std::int64_t d = config().hidden;
     const std::int64_t ld = padded(d);
     const auto count = static_cast<std::int64_t>(tokens.size());
+    compute.fine_activations = count <= kFineTokens;
     auto* h = compute.arena.take<float>(count * ld);  // residual stream [tokens, d]
     embed(compute, tokens, h, ld);
     run_layers(compute, state, h, ld, count);
@@ -88,6 +89,10 @@ class NemotronH {
   }
 
  private:
+  // Up to here most experts see so few tokens that reading their weights takes longer than
+  // multiplying twice; beyond it prefill is bound by arithmetic and plain int8 is twice as fast.
+  static constexpr std::int64_t kFineTokens = 64;
+
   void embed(Compute& compute, std::span<const std::int32_t> tokens, float* h,
              std::int64_t ld) const {
     const Matrix& table = weights_->embeddings;

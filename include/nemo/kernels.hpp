@@ -6,13 +6,13 @@
 // the distance between rows in elements.
 #pragma once
 
+#include <nemo/base/half.hpp>
+#include <nemo/tensor/dtype.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
-
-#include <nemo/base/half.hpp>
-#include <nemo/tensor/dtype.hpp>
 
 namespace nemo {
 
@@ -46,9 +46,9 @@ struct Q8Row {
 
 /// Rows of a stored matrix, as they lie in the file.
 struct WeightRows {
-  const std::byte* data;       // [rows, row_bytes]
+  const std::byte* data;  // [rows, row_bytes]
   std::int64_t row_bytes;
-  std::int64_t cols;           // a multiple of the format's block_elements
+  std::int64_t cols;  // a multiple of the format's block_elements
 };
 
 /// Scratch that a matmul call may use; one per thread, 64-byte aligned.

@@ -1,8 +1,9 @@
-// Fused CPU forward/backward kernels for training nemo-tiny: everything of a NemotronH layer that is
-// not one plain matrix product. Rows of all documents lie one after the other ("flat"), so nothing is
-// ever padded; `start`/`stop` hold each document's first and one-past-last row.
+// Fused CPU forward/backward kernels for training nemo-tiny: everything of a NemotronH layer that
+// is not one plain matrix product. Rows of all documents lie one after the other ("flat"), so
+// nothing is ever padded; `start`/`stop` hold each document's first and one-past-last row.
 //
-// Built by model.py:  g++ -O3 -march=native -ffast-math -fopenmp -shared -fPIC kernels.cpp -l:libblas.so.3
+// Built by model.py:  g++ -O3 -march=native -ffast-math -fopenmp -shared -fPIC kernels.cpp
+// -l:libblas.so.3
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,8 +13,8 @@
 
 extern "C" {
 enum { RowMajor = 101, NoTrans = 111, Trans = 112 };
-void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float* a, int lda,
-                 const float* b, int ldb, float beta, float* c, int ldc);
+void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, const float* a,
+                 int lda, const float* b, int ldb, float beta, float* c, int ldc);
 }
 
 namespace {
@@ -38,8 +39,8 @@ void rmsnorm_fwd(const float* x, const float* w, float* y, float* rstd, int T, i
   }
 }
 
-void rmsnorm_bwd(const float* x, const float* w, const float* rstd, const float* dy, float* dx, float* dw,
-                 int T, int d) {
+void rmsnorm_bwd(const float* x, const float* w, const float* rstd, const float* dy, float* dx,
+                 float* dw, int T, int d) {
 #pragma omp parallel
   {
     std::vector<float> acc(d, 0.0f);
@@ -61,8 +62,8 @@ void rmsnorm_bwd(const float* x, const float* w, const float* rstd, const float*
 }
 
 // Rows of logits become rows of d(loss)/d(logits); returns the weighted sum times scale.
-double xent(float* logits, const int64_t* target, const float* weight, float* row_loss, int T, int V,
-            float scale) {
+double xent(float* logits, const int64_t* target, const float* weight, float* row_loss, int T,
+            int V, float scale) {
   double total = 0;
 #pragma omp parallel for reduction(+ : total)
   for (int t = 0; t < T; ++t) {
@@ -84,7 +85,8 @@ double xent(float* logits, const int64_t* target, const float* weight, float* ro
   return total;
 }
 
-// ---- Mamba-2: conv, SiLU, scan, gate, grouped norm (architecture: gate before norm, contiguous groups)
+// ---- Mamba-2: conv, SiLU, scan, gate, grouped norm (architecture: gate before norm, contiguous
+// groups)
 struct MambaShape {
   int T, docs, I, H, P, G, N, K;
 };
@@ -95,8 +97,8 @@ namespace {
 // P is a template argument so that a row of the state and its sums stay in registers.
 template <int P>
 void scan_fwd(const MambaShape* sh, const int32_t* pos, const int32_t* start, const int32_t* stop,
-              const int32_t* ckpt_at, const float* A_log, const float* D, const float* act, const float* dtv, float* y,
-              float* ckpt) {
+              const int32_t* ckpt_at, const float* A_log, const float* D, const float* act,
+              const float* dtv, float* y, float* ckpt) {
   const int I = sh->I, H = sh->H, G = sh->G, N = sh->N, C = I + 2 * G * N, hpg = H / G;
 #pragma omp parallel
   {
@@ -109,7 +111,8 @@ void scan_fwd(const MambaShape* sh, const int32_t* pos, const int32_t* start, co
       std::fill(state.begin(), state.end(), 0.0f);
       for (int t = start[doc]; t < stop[doc]; ++t) {
         if (pos[t] % kSpan == 0)
-          std::memcpy(ckpt + ((size_t)(ckpt_at[doc] + pos[t] / kSpan) * H + h) * N * P, S, sizeof(float) * N * P);
+          std::memcpy(ckpt + ((size_t)(ckpt_at[doc] + pos[t] / kSpan) * H + h) * N * P, S,
+                      sizeof(float) * N * P);
         const float* row = act + (size_t)t * C;
         const float *x = row + h * P, *B = row + I + g * N, *Cv = row + I + G * N + g * N;
         const float dt = dtv[(size_t)t * H + h], a = std::exp(dt * A);
@@ -130,14 +133,18 @@ void scan_fwd(const MambaShape* sh, const int32_t* pos, const int32_t* start, co
 }
 
 template <int P>
-void scan_bwd(const MambaShape* sh, const int32_t* start, const int32_t* stop, const int32_t* ckpt_at, const float* zx,
-              const float* dt_bias, const float* A_log, const float* D, const float* act, const float* dtv,
-              const float* dy, const float* ckpt, float* dzx, float* dact, float* ddt_bias, float* dA_log, float* dD) {
-  const int I = sh->I, H = sh->H, G = sh->G, N = sh->N, C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, hpg = H / G;
+void scan_bwd(const MambaShape* sh, const int32_t* start, const int32_t* stop,
+              const int32_t* ckpt_at, const float* zx, const float* dt_bias, const float* A_log,
+              const float* D, const float* act, const float* dtv, const float* dy,
+              const float* ckpt, float* dzx, float* dact, float* ddt_bias, float* dA_log,
+              float* dD) {
+  const int I = sh->I, H = sh->H, G = sh->G, N = sh->N, C = I + 2 * G * N,
+            W = 2 * I + 2 * G * N + H, hpg = H / G;
 #pragma omp parallel
   {
     const size_t NP = (size_t)N * P;
-    std::vector<float> states((kSpan + 1) * NP), grad(NP), dA_acc(H, 0.0f), dD_acc(H, 0.0f), db_acc(H, 0.0f);
+    std::vector<float> states((kSpan + 1) * NP), grad(NP), dA_acc(H, 0.0f), dD_acc(H, 0.0f),
+        db_acc(H, 0.0f);
 #pragma omp for schedule(dynamic, 1)
     for (int u = 0; u < sh->docs * G; ++u) {
       const int doc = u / G, g = u % G;
@@ -149,7 +156,8 @@ void scan_bwd(const MambaShape* sh, const int32_t* start, const int32_t* stop, c
         const int len = stop[doc] - start[doc];
         for (int c0 = (len - 1) / kSpan * kSpan; c0 >= 0; c0 -= kSpan) {
           const int n_tok = std::min(kSpan, len - c0);
-          std::memcpy(states.data(), ckpt + ((size_t)(ckpt_at[doc] + c0 / kSpan) * H + h) * NP, sizeof(float) * NP);
+          std::memcpy(states.data(), ckpt + ((size_t)(ckpt_at[doc] + c0 / kSpan) * H + h) * NP,
+                      sizeof(float) * NP);
           for (int j = 0; j < n_tok; ++j) {
             const int t = start[doc] + c0 + j;
             const float* row = act + (size_t)t * C;
@@ -221,9 +229,10 @@ void scan_bwd(const MambaShape* sh, const int32_t* start, const int32_t* stop, c
 
 extern "C" {
 void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
-               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* conv_b,
-               const float* dt_bias, const float* A_log, const float* D, const float* norm_w, float eps,
-               float* pre, float* act, float* dtv, float* y, float* rstd, float* ckpt, float* out) {
+               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w,
+               const float* conv_b, const float* dt_bias, const float* A_log, const float* D,
+               const float* norm_w, float eps, float* pre, float* act, float* dtv, float* y,
+               float* rstd, float* ckpt, float* out) {
   const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
   const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, gw = I / G;
   std::vector<float> wt((size_t)K * C);
@@ -251,7 +260,8 @@ void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
 #pragma omp parallel for
   for (int t = 0; t < T; ++t)
     for (int g = 0; g < G; ++g) {
-      const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw;
+      const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw,
+                  *w = norm_w + g * gw;
       float *o = out + (size_t)t * I + g * gw, s = 0;
       for (int i = 0; i < gw; ++i) {
         o[i] = yy[i] * z[i] * sigmoid(z[i]);
@@ -263,13 +273,15 @@ void mamba_fwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
     }
 }
 
-// dzx and dact (scratch [T, C]) and dy (scratch [T, I]) are written; the parameter gradients are added to.
+// dzx and dact (scratch [T, C]) and dy (scratch [T, I]) are written; the parameter gradients are
+// added to.
 void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const int32_t* start,
-               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w, const float* dt_bias,
-               const float* A_log, const float* D, const float* norm_w, const float* pre, const float* act,
-               const float* dtv, const float* y, const float* rstd, const float* ckpt, const float* dout,
-               float* dzx, float* dact, float* dy, float* dconv_w, float* dconv_b, float* ddt_bias,
-               float* dA_log, float* dD, float* dnorm_w) {
+               const int32_t* stop, const int32_t* ckpt_at, const float* conv_w,
+               const float* dt_bias, const float* A_log, const float* D, const float* norm_w,
+               const float* pre, const float* act, const float* dtv, const float* y,
+               const float* rstd, const float* ckpt, const float* dout, float* dzx, float* dact,
+               float* dy, float* dconv_w, float* dconv_b, float* ddt_bias, float* dA_log, float* dD,
+               float* dnorm_w) {
   const int T = sh->T, I = sh->I, H = sh->H, P = sh->P, G = sh->G, N = sh->N, K = sh->K;
   const int C = I + 2 * G * N, W = 2 * I + 2 * G * N + H, gw = I / G;
 #pragma omp parallel
@@ -279,9 +291,10 @@ void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
     for (int t = 0; t < T; ++t) {
       std::memset(dact + (size_t)t * C, 0, sizeof(float) * C);
       for (int g = 0; g < G; ++g) {
-        const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw, *w = norm_w + g * gw,
-                    *go = dout + (size_t)t * I + g * gw;
-        float *dz = dzx + (size_t)t * W + g * gw, *dyy = dy + (size_t)t * I + g * gw, *ac = acc.data() + g * gw;
+        const float *yy = y + (size_t)t * I + g * gw, *z = zx + (size_t)t * W + g * gw,
+                    *w = norm_w + g * gw, *go = dout + (size_t)t * I + g * gw;
+        float *dz = dzx + (size_t)t * W + g * gw, *dyy = dy + (size_t)t * I + g * gw,
+              *ac = acc.data() + g * gw;
         const float r = rstd[(size_t)t * G + g];
         float s = 0;
         for (int i = 0; i < gw; ++i) {
@@ -303,9 +316,11 @@ void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
     for (int i = 0; i < I; ++i) dnorm_w[i] += acc[i];
   }
   if (P == 32)
-    scan_bwd<32>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact, ddt_bias, dA_log, dD);
+    scan_bwd<32>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact,
+                 ddt_bias, dA_log, dD);
   else
-    scan_bwd<64>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact, ddt_bias, dA_log, dD);
+    scan_bwd<64>(sh, start, stop, ckpt_at, zx, dt_bias, A_log, D, act, dtv, dy, ckpt, dzx, dact,
+                 ddt_bias, dA_log, dD);
 #pragma omp parallel for
   for (int t = 0; t < T; ++t) {
     const float* v = pre + (size_t)t * C;
@@ -347,9 +362,10 @@ void mamba_bwd(const MambaShape* sh, const float* zx, const int32_t* pos, const 
   }
 }
 
-// ---- causal grouped-query attention without positions; qkv rows are [Hq | Hkv keys | Hkv values] * hd
-void attn_fwd(const float* qkv, const int32_t* start, const int32_t* stop, int docs, int Hq, int Hkv, int hd,
-              float* out, float* lse) {
+// ---- causal grouped-query attention without positions; qkv rows are [Hq | Hkv keys | Hkv values]
+// * hd
+void attn_fwd(const float* qkv, const int32_t* start, const int32_t* stop, int docs, int Hq,
+              int Hkv, int hd, float* out, float* lse) {
   const int W = (Hq + 2 * Hkv) * hd, rep = Hq / Hkv;
   const float scale = 1.0f / std::sqrt((float)hd);
 #pragma omp parallel
@@ -358,11 +374,13 @@ void attn_fwd(const float* qkv, const int32_t* start, const int32_t* stop, int d
 #pragma omp for schedule(dynamic, 1)
     for (int u = 0; u < docs * Hq; ++u) {
       const int doc = u / Hq, h = u % Hq, kv = h / rep, b = start[doc], L = stop[doc] - b;
-      const float *q = qkv + (size_t)b * W + h * hd, *k = qkv + (size_t)b * W + (Hq + kv) * hd, *v = k + Hkv * hd;
+      const float *q = qkv + (size_t)b * W + h * hd, *k = qkv + (size_t)b * W + (Hq + kv) * hd,
+                  *v = k + Hkv * hd;
       for (int i0 = 0; i0 < L; i0 += kRows) {
         const int n = std::min(kRows, L - i0), m = i0 + n;
         buf.resize((size_t)n * m);
-        cblas_sgemm(RowMajor, NoTrans, Trans, n, m, hd, scale, q + (size_t)i0 * W, W, k, W, 0, buf.data(), m);
+        cblas_sgemm(RowMajor, NoTrans, Trans, n, m, hd, scale, q + (size_t)i0 * W, W, k, W, 0,
+                    buf.data(), m);
         for (int i = 0; i < n; ++i) {
           float* s = buf.data() + (size_t)i * m;
           const int valid = i0 + i + 1;
@@ -384,8 +402,8 @@ void attn_fwd(const float* qkv, const int32_t* start, const int32_t* stop, int d
   }
 }
 
-void attn_bwd(const float* qkv, const int32_t* start, const int32_t* stop, int docs, int Hq, int Hkv, int hd,
-              const float* out, const float* lse, const float* dout, float* dqkv) {
+void attn_bwd(const float* qkv, const int32_t* start, const int32_t* stop, int docs, int Hq,
+              int Hkv, int hd, const float* out, const float* lse, const float* dout, float* dqkv) {
   const int W = (Hq + 2 * Hkv) * hd, rep = Hq / Hkv, O = Hq * hd;
   const float scale = 1.0f / std::sqrt((float)hd);
 #pragma omp parallel
@@ -404,7 +422,8 @@ void attn_bwd(const float* qkv, const int32_t* start, const int32_t* stop, int d
         for (int i0 = 0; i0 < L; i0 += kRows) {
           const int n = std::min(kRows, L - i0), m = i0 + n;
           const float* q = qkv + (size_t)(b + i0) * W + h * hd;
-          const float *o = out + (size_t)(b + i0) * O + h * hd, *go = dout + (size_t)(b + i0) * O + h * hd;
+          const float *o = out + (size_t)(b + i0) * O + h * hd,
+                      *go = dout + (size_t)(b + i0) * O + h * hd;
           pb.resize((size_t)n * m);
           db.resize((size_t)n * m);
           cblas_sgemm(RowMajor, NoTrans, Trans, n, m, hd, scale, q, W, k, W, 0, pb.data(), m);
@@ -431,8 +450,9 @@ void attn_bwd(const float* qkv, const int32_t* start, const int32_t* stop, int d
 
 // ---- routed experts: rows sorted by expert, one pair of products per expert, relu squared between
 // order[r] = t * k + slot for sorted row r; first[e]..first[e+1] are expert e's rows.
-void moe_fwd(const float* u, const float* up, const float* down, const float* weight, const int32_t* order,
-             const int32_t* first, int T, int k, int d, int m, int E, float* hidden, float* y, float* out) {
+void moe_fwd(const float* u, const float* up, const float* down, const float* weight,
+             const int32_t* order, const int32_t* first, int T, int k, int d, int m, int E,
+             float* hidden, float* y, float* out) {
 #pragma omp parallel
   {
     std::vector<float> x, r;
@@ -442,9 +462,11 @@ void moe_fwd(const float* u, const float* up, const float* down, const float* we
       if (n == 0) continue;
       x.resize((size_t)n * d);
       r.resize((size_t)n * m);
-      for (int i = 0; i < n; ++i) std::memcpy(&x[(size_t)i * d], u + (size_t)(order[b + i] / k) * d, sizeof(float) * d);
+      for (int i = 0; i < n; ++i)
+        std::memcpy(&x[(size_t)i * d], u + (size_t)(order[b + i] / k) * d, sizeof(float) * d);
       float* hid = hidden + (size_t)b * m;
-      cblas_sgemm(RowMajor, NoTrans, Trans, n, m, d, 1, x.data(), d, up + (size_t)e * m * d, d, 0, hid, m);
+      cblas_sgemm(RowMajor, NoTrans, Trans, n, m, d, 1, x.data(), d, up + (size_t)e * m * d, d, 0,
+                  hid, m);
       for (size_t i = 0; i < (size_t)n * m; ++i) {
         const float v = std::max(hid[i], 0.0f);
         r[i] = v * v;
@@ -461,9 +483,10 @@ void moe_fwd(const float* u, const float* up, const float* down, const float* we
   }
 }
 
-void moe_bwd(const float* u, const float* up, const float* down, const float* weight, const int32_t* order,
-             const int32_t* first, int T, int k, int d, int m, int E, const float* hidden, const float* y,
-             const float* dout, float* du, float* dweight, float* dup, float* ddown) {
+void moe_bwd(const float* u, const float* up, const float* down, const float* weight,
+             const int32_t* order, const int32_t* first, int T, int k, int d, int m, int E,
+             const float* hidden, const float* y, const float* dout, float* du, float* dweight,
+             float* dup, float* ddown) {
 #pragma omp parallel
   {
     std::vector<float> x, r, gy, gh;
@@ -491,12 +514,17 @@ void moe_bwd(const float* u, const float* up, const float* down, const float* we
         const float v = std::max(hid[i], 0.0f);
         r[i] = v * v;
       }
-      cblas_sgemm(RowMajor, Trans, NoTrans, d, m, n, 1, gy.data(), d, r.data(), m, 0, ddown + (size_t)e * d * m, m);
-      cblas_sgemm(RowMajor, NoTrans, NoTrans, n, m, d, 1, gy.data(), d, down + (size_t)e * d * m, m, 0, gh.data(), m);
+      cblas_sgemm(RowMajor, Trans, NoTrans, d, m, n, 1, gy.data(), d, r.data(), m, 0,
+                  ddown + (size_t)e * d * m, m);
+      cblas_sgemm(RowMajor, NoTrans, NoTrans, n, m, d, 1, gy.data(), d, down + (size_t)e * d * m, m,
+                  0, gh.data(), m);
       for (size_t i = 0; i < (size_t)n * m; ++i) gh[i] *= 2 * std::max(hid[i], 0.0f);
-      cblas_sgemm(RowMajor, Trans, NoTrans, m, d, n, 1, gh.data(), m, x.data(), d, 0, dup + (size_t)e * m * d, d);
-      cblas_sgemm(RowMajor, NoTrans, NoTrans, n, d, m, 1, gh.data(), m, up + (size_t)e * m * d, d, 0, x.data(), d);
-      for (int i = 0; i < n; ++i) std::memcpy(du + (size_t)order[b + i] * d, &x[(size_t)i * d], sizeof(float) * d);
+      cblas_sgemm(RowMajor, Trans, NoTrans, m, d, n, 1, gh.data(), m, x.data(), d, 0,
+                  dup + (size_t)e * m * d, d);
+      cblas_sgemm(RowMajor, NoTrans, NoTrans, n, d, m, 1, gh.data(), m, up + (size_t)e * m * d, d,
+                  0, x.data(), d);
+      for (int i = 0; i < n; ++i)
+        std::memcpy(du + (size_t)order[b + i] * d, &x[(size_t)i * d], sizeof(float) * d);
     }
   }
 }

@@ -126,10 +126,7 @@ class ModelSession final : public Session {
   struct Saved final : Checkpoint {
     Saved(const ModelSession* session, KvMark mark, std::vector<Mamba2State> states,
           std::vector<std::int32_t> tokens)
-        : owner(session),
-          kv(std::move(mark)),
-          mamba(std::move(states)),
-          held(std::move(tokens)) {}
+        : owner(session), kv(std::move(mark)), mamba(std::move(states)), held(std::move(tokens)) {}
     [[nodiscard]] std::int64_t size() const noexcept override {
       return static_cast<std::int64_t>(held.size());
     }

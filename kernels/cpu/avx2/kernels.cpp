@@ -1,4 +1,5 @@
 // The `avx2` kernel table.
+// clang-format off: vector.hpp comes first, the others are written in its terms
 #include "formats.hpp"
 
 #include <kernels/cpu/kv_tables.hpp>
@@ -8,6 +9,7 @@
 // clang-format off
 #include "vector.hpp"
 #include "../simd/float_table-inl.hpp"
+// clang-format on
 // clang-format on
 
 namespace nemo {

@@ -1,5 +1,4 @@
 // The `avx2` kernel table.
-// clang-format off: vector.hpp comes first, the others are written in its terms
 #include "formats.hpp"
 
 #include <kernels/cpu/kv_tables.hpp>
@@ -10,10 +9,10 @@
 #include "vector.hpp"
 #include "../simd/float_table-inl.hpp"
 // clang-format on
-// clang-format on
 
 namespace nemo {
 
-constinit const Kernels kAvx2Kernels = make_kernels("avx2", avx2::kFormatTable.formats, &kAvx2KvKernels);
+constinit const Kernels kAvx2Kernels =
+    make_kernels("avx2", avx2::kFormatTable.formats, &kAvx2KvKernels);
 
 }  // namespace nemo

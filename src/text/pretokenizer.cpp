@@ -36,17 +36,18 @@ class Joiner {
     last_matched_ = matched;
   }
   void finish() {
-    if (held_) emit(*held_);
-    held_.reset();
+    if (holding_) emit(held_);
+    holding_ = false;
   }
 
  private:
   void join(Match range, bool with_held) {
-    if (held_ && with_held) {
-      held_->end = range.end;
+    if (holding_ && with_held) {
+      held_.end = range.end;
     } else {
       finish();
       held_ = range;
+      holding_ = true;
     }
   }
   void emit(Match range) const {
@@ -56,7 +57,8 @@ class Joiner {
   SplitBehavior behavior_;
   std::string_view text_;
   const PieceSink& next_;
-  std::optional<Match> held_;
+  Match held_{};  // a flag beside it: gcc 12 believes an optional here to be uninitialized
+  bool holding_ = false;
   bool last_matched_ = false;
 };
 

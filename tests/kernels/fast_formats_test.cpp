@@ -31,13 +31,6 @@ StoredMatrix constant_codes(DType type, std::int64_t rows, std::int64_t cols, in
   std::vector<int> keep;
   const int bytes = info(type).block_bytes;
   switch (type) {
-    case DType::q4_0:
-    case DType::q5_0:
-    case DType::q8_0:
-    case DType::iq4_nl:
-    case DType::iq4_xs:
-      keep = {0, 1};
-      break;
     case DType::q4_1:
     case DType::q5_1:
     case DType::q4_k:
@@ -53,6 +46,15 @@ StoredMatrix constant_codes(DType type, std::int64_t rows, std::int64_t cols, in
     case DType::q6_k:
       keep = {208, 209};
       break;
+    case DType::tq1_0:
+      keep = {52, 53};
+      break;
+    case DType::tq2_0:
+      keep = {64, 65};
+      break;
+    case DType::iq1_m:
+      keep = {48, 49, 50, 51, 52, 53, 54, 55};
+      break;
     case DType::mxfp4:
       keep = {0};
       break;
@@ -60,6 +62,7 @@ StoredMatrix constant_codes(DType type, std::int64_t rows, std::int64_t cols, in
       keep = {0, 1, 2, 3};
       break;
     default:
+      keep = {0, 1};
       break;
   }
   for (std::size_t i = 0; i < m.bytes.size(); ++i) {

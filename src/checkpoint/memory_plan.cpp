@@ -1,45 +1,16 @@
 // Sums of sizes; weights dominate, then the KV cache at long contexts.
 //
 //   KV bytes per token = sum over attention layers of 2 * kv_heads * head_dim * bytes per element
-#include <nemo/base/error.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/quant_mix.hpp>
-#include <nemo/io/printable.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <fstream>
 #include <unistd.h>
+#include <utility>
 
 namespace nemo {
-namespace {
-
-struct KvPolicy {
-  std::string_view name;
-  double bytes_per_element;
-};
-constexpr std::array kPolicies = {KvPolicy{"fp16", 2.0}, KvPolicy{"fp32", 4.0}};
-constexpr auto kPolicyNames = [] {
-  std::array<std::string_view, kPolicies.size()> names;
-  for (std::size_t i = 0; i < names.size(); ++i) names[i] = kPolicies[i].name;
-  return names;
-}();
-
-}  // namespace
-
-std::span<const std::string_view> planned_kv_policies() noexcept { return kPolicyNames; }
-
-double kv_bytes_per_token(const ModelConfig& config, std::string_view policy) {
-  std::string known;
-  for (const KvPolicy& p : kPolicies) {
-    if (p.name == policy) {
-      return static_cast<double>(config.kv_elements_per_token()) * p.bytes_per_element;
-    }
-    known += (known.empty() ? "" : ", ") + std::string(p.name);
-  }
-  throw Error(ErrorCode::usage, "unknown KV policy " + in_quotes(policy) + "; known are " + known);
-}
 
 std::int64_t planned_weight_bytes(const ModelConfig& config, std::string_view mix) {
   MixAssigner types(find_quant_mix(mix), config);
@@ -99,32 +70,36 @@ MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes, std
   plan.state = config.mamba_state_bytes();
   plan.scratch = scratch_bytes(config, std::min(kPrefillChunk, context), threads);
   plan.physical = physical_memory_bytes();
-  for (const std::string_view policy : planned_kv_policies()) {
-    MemoryPlan::Kv kv;
-    kv.policy = policy;
-    kv.bytes_per_token = kv_bytes_per_token(config, policy);
-    kv.bytes = static_cast<std::int64_t>(kv.bytes_per_token * static_cast<double>(context));
-    kv.total = plan.weights + plan.state + plan.scratch + kv.bytes;
-    plan.kv.push_back(std::move(kv));
+  for (const auto& [policy, bytes] : {std::pair{"fp16", 2}, std::pair{"fp32", 4}}) {
+    const std::int64_t per_token = config.kv_elements_per_token() * bytes;
+    plan.add_kv(policy, static_cast<double>(per_token), per_token * context);
   }
   return plan;
 }
 
+void MemoryPlan::add_kv(std::string policy, double bytes_per_token, std::int64_t bytes) {
+  kv.push_back({std::move(policy), bytes_per_token, bytes, weights + state + scratch + bytes});
+}
+
 std::string MemoryPlan::verdict() const {
-  const auto smallest = std::min_element(
-      kv.begin(), kv.end(), [](const Kv& a, const Kv& b) { return a.total < b.total; });
-  if (smallest == kv.end()) return "";
-  const std::string needs = "needs " + human_bytes(smallest->total) + " with --kv " +
-                            smallest->policy + " at " + std::to_string(context) + " tokens; ";
-  if (physical <= 0) return needs + "this machine's memory is unknown";
+  if (kv.empty()) return "";
+  const auto needs = [this](const Kv& policy) {
+    return "needs " + human_bytes(policy.total) + " with --kv " + policy.policy + " at " +
+           std::to_string(context) + " tokens; ";
+  };
+  if (physical <= 0) return needs(kv[0]) + "this machine's memory is unknown";
   const std::string has = "this machine has " + human_bytes(physical);
   // The system and other programs keep a share.
-  if (smallest->total <= physical / 100 * 92) return needs + has + ": it fits";
-  const std::int64_t resident = smallest->total - weights;
-  if (resident < physical / 2) {
-    return needs + has + ": it runs from disk, slowly, because weights do not stay in memory";
+  const auto fits = [this](const Kv& policy) { return policy.total <= physical / 100 * 92; };
+  if (fits(kv[0])) return needs(kv[0]) + has + ": it fits";
+  const Kv& smallest = *std::min_element(
+      kv.begin(), kv.end(), [](const Kv& a, const Kv& b) { return a.total < b.total; });
+  if (fits(smallest)) return needs(smallest) + has + ": it fits so, but not with " + kv[0].policy;
+  if (smallest.total - weights < physical / 2) {
+    return needs(smallest) + has +
+           ": it runs from disk, slowly, because weights do not stay in memory";
   }
-  return needs + has + ": it does not fit; use a shorter --ctx or a smaller quantization";
+  return needs(smallest) + has + ": it does not fit; use a shorter --ctx or a smaller quantization";
 }
 
 std::string human_bytes(std::int64_t bytes) {

@@ -2,6 +2,8 @@
 #include "src/cli/commands.hpp"
 
 #include <nemo/base/error.hpp>
+#include <nemo/cache/kv_spec.hpp>
+#include <nemo/cache/packed_cache.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/quant_mix.hpp>
@@ -11,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -25,6 +28,7 @@ struct InfoFlags {
   std::string model;
   std::int64_t context = 0;
   std::string mix = "Q4_K_M";
+  std::string kv;  // a further policy to list
   bool plan = false;
   bool json = false;
 };
@@ -227,7 +231,7 @@ std::string grouped(std::int64_t value) {
 }
 
 void line(const char* label, const std::string& value) {
-  std::printf("%-18s %s\n", label, one_line(value).c_str());
+  std::printf("%-24s %s\n", label, one_line(value).c_str());
 }
 
 void print_sizes(const ModelConfig& c) {
@@ -261,7 +265,7 @@ void print_plan(const MemoryPlan& plan) {
   line("  scratch", human_bytes(plan.scratch));
   for (const MemoryPlan::Kv& kv : plan.kv) {
     line(("  KV " + kv.policy).c_str(),
-         human_bytes(kv.bytes) + " (" + grouped(static_cast<std::int64_t>(kv.bytes_per_token)) +
+         human_bytes(kv.bytes) + " (" + grouped(std::llround(kv.bytes_per_token)) +
              " bytes per token), " + human_bytes(kv.total) + " in all");
   }
   line("  verdict", plan.verdict());
@@ -309,6 +313,35 @@ void print(const Report& r) {
   print_plan(r.plan);
 }
 
+/// Quantized KV caches at the plan's context; a policy that does not fit the model's heads is left
+/// out unless the user asked for it.
+void add_quantized_kv(MemoryPlan& plan, const ModelConfig& config, const std::string& wanted) {
+  std::vector<std::string> policies = {"affine:8", "turbo:8,4", "turbo:8,3", "rotor:4"};
+  if (!wanted.empty()) policies.push_back(wanted);
+  for (const std::string& text : policies) {
+    try {
+      const KvPolicy policy = resolve_kv(text, config);
+      if (policy.dense()) continue;  // listed already
+      KvShape shape;
+      for (const LayerConfig& layer : config.layers) {
+        if (layer.kind != LayerKind::attention) continue;
+        shape.layers.push_back({layer.kv_heads, layer.head_dim});
+      }
+      shape.formats = policy.formats;
+      shape.capacity = plan.context;
+      const PackedCache cache(shape);       // allocates when tokens arrive
+      constexpr std::int64_t kFar = 65536;  // behind the exact first tokens
+      const auto bytes = [&cache](std::int64_t tokens) {
+        return static_cast<std::int64_t>(cache.bytes(tokens));
+      };
+      const auto per_token = static_cast<double>(bytes(2 * kFar) - bytes(kFar)) / kFar;
+      plan.add_kv(policy.name, per_token, bytes(plan.context));
+    } catch (const Error& error) {
+      if (text == wanted || error.code() != ErrorCode::unsupported) throw;
+    }
+  }
+}
+
 void run(const InfoFlags& flags) {
   const bool plan = flags.plan || flags.model.ends_with(".json");
   Report report = plan ? report_plan(flags) : report_file(flags);
@@ -320,6 +353,7 @@ void run(const InfoFlags& flags) {
     context = std::min(context, kDefaultMost);
   }
   report.plan = plan_memory(report.config, report.total.bytes, context, omp_get_max_threads());
+  add_quantized_kv(report.plan, report.config, flags.kv);
   if (flags.json) {
     // Names come from files and need not be valid UTF-8.
     std::printf("%s\n",
@@ -342,6 +376,7 @@ void add_info_command(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
   command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");
   command->add_option("--type", flags->mix, "Quantization of the plan (default Q4_K_M)");
+  command->add_option("--kv", flags->kv, "A further KV cache policy to plan for");
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags] { run(*flags); });
 }

@@ -1,7 +1,6 @@
 // Sizes of states and caches against the published tables.
 #include "catch.hpp"
 
-#include <nemo/base/error.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/presets.hpp>
 
@@ -20,14 +19,14 @@ TEST_CASE("state and cache sizes are those of the architecture") {
       {"ultra-550b-a55b", 12288, 402653184 + 10616832},
   }));
   const ModelConfig c = preset_config(expected.name);
-  CHECK(kv_bytes_per_token(c, "fp16") == expected.kv_bytes);
-  CHECK(kv_bytes_per_token(c, "fp32") == 2 * expected.kv_bytes);
-  CHECK_THROWS_WITH(kv_bytes_per_token(c, "fp8"), Contains("'fp8'") && Contains("fp16"));
   const MemoryPlan plan = plan_memory(c, 1000, 1 << 18, 4);
   CHECK(plan.state == expected.state);
   CHECK(plan.weights == 1000);
-  REQUIRE(plan.kv.size() >= 2);
+  REQUIRE(plan.kv.size() == 2);
   CHECK(plan.kv[0].policy == "fp16");
+  CHECK(plan.kv[0].bytes_per_token == expected.kv_bytes);
+  CHECK(plan.kv[1].policy == "fp32");
+  CHECK(plan.kv[1].bytes_per_token == 2 * expected.kv_bytes);
   CHECK(static_cast<double>(plan.kv[0].bytes) == expected.kv_bytes * (1 << 18));
   CHECK(plan.kv[0].total == plan.weights + plan.state + plan.scratch + plan.kv[0].bytes);
   CHECK(plan.scratch > 0);
@@ -44,6 +43,9 @@ TEST_CASE("the verdict says whether the model fits") {
   plan.kv[0].total = 30000000000;
   plan.weights = 29000000000;
   CHECK_THAT(plan.verdict(), Contains("runs from disk"));
+  plan.kv.push_back({"turbo:8,3", 1, 1000, 20000000000});
+  CHECK_THAT(plan.verdict(), Contains("--kv turbo:8,3") && Contains("fits so, but not with fp16"));
+  plan.kv.pop_back();
   plan.weights = 1000000000;
   CHECK_THAT(plan.verdict(), Contains("does not fit"));
   plan.physical = 0;

@@ -4,18 +4,11 @@
 #include <nemo/checkpoint/config.hpp>
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace nemo {
-
-/// Names of the KV cache policies a plan lists, in the spelling of --kv.
-[[nodiscard]] std::span<const std::string_view> planned_kv_policies() noexcept;
-/// Bytes one token adds to the caches of all attention layers. Throws Error{usage} for a policy
-/// that does not exist.
-[[nodiscard]] double kv_bytes_per_token(const ModelConfig& config, std::string_view policy);
 
 /// Bytes of the trunk's tensors when stored with a quantization mix (see quant_mix.hpp).
 [[nodiscard]] std::int64_t planned_weight_bytes(const ModelConfig& config, std::string_view mix);
@@ -39,13 +32,17 @@ struct MemoryPlan {
   std::int64_t weights = 0;
   std::int64_t state = 0;  // convolution and SSM state of one sequence
   std::int64_t scratch = 0;
-  std::vector<Kv> kv;
+  std::vector<Kv> kv;         // fp16 first: what runs by default
   std::int64_t physical = 0;  // 0: unknown
 
-  /// One sentence: does the smallest total fit this machine?
+  /// Lists a KV cache policy; sizes of quantized ones are the cache's own business.
+  void add_kv(std::string policy, double bytes_per_token, std::int64_t bytes);
+
+  /// One sentence: does it fit this machine by default, or with the smallest policy?
   [[nodiscard]] std::string verdict() const;
 };
 
+/// With the dense policies, fp16 and fp32.
 [[nodiscard]] MemoryPlan plan_memory(const ModelConfig& config, std::int64_t weight_bytes,
                                      std::int64_t context, int threads);
 

@@ -177,7 +177,7 @@ void run(const Options& options) {
   for (const Kernels* table : available_kernels()) {
     if (options.isa.empty() ? table->name == "reference" : table->name != options.isa) continue;
     for (const DTypeInfo& type : all_dtypes()) {
-      if (table->format(type.type).matmul == nullptr) continue;
+      if (table->format(type.type).matmul == nullptr || is_planar(type.type)) continue;
       if (!options.format.empty() && dtype_from_name(options.format) != type.type) continue;
       const std::int64_t cols = options.cols / type.block_elements * type.block_elements;
       const Matrix large = make_matrix(type.type, cols, std::int64_t{256} << 20);

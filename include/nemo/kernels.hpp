@@ -8,6 +8,7 @@
 
 #include <nemo/base/half.hpp>
 #include <nemo/tensor/dtype.hpp>
+#include <nemo/tensor/formats_planar.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -48,7 +49,16 @@ struct Q8Row {
 struct WeightRows {
   const std::byte* data;  // [rows, row_bytes]
   std::int64_t row_bytes;
-  std::int64_t cols;  // a multiple of the format's block_elements
+  std::int64_t cols;  // a multiple of the format's block_elements, unless the format is planar
+  // Planar formats only.
+  const std::byte* scales = nullptr;  // [rows, planes.stride]
+  const std::byte* biases = nullptr;  // [rows, planes.stride] or null
+  Planes planes = {};
+
+  [[gnu::always_inline]] MatrixBytes row(std::int64_t r) const noexcept {
+    return {data + r * row_bytes, scales == nullptr ? nullptr : scales + r * planes.stride,
+            biases == nullptr ? nullptr : biases + r * planes.stride};
+  }
 };
 
 /// Scratch that a matmul call may use; one per thread, 64-byte aligned.
@@ -64,8 +74,8 @@ struct FormatKernels {
   void (*matmul)(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                  std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                  std::byte* scratch) noexcept;
-  /// Expands elements [0, cols) of one row to float; the same bits on every instruction set.
-  void (*decode_row)(const std::byte* row, std::int64_t cols, float* out) noexcept;
+  /// Expands all columns of row r to float; the same bits on every instruction set.
+  void (*decode_row)(const WeightRows& w, std::int64_t r, float* out) noexcept;
 };
 
 struct KvKernels;
@@ -84,6 +94,11 @@ struct Kernels {
   void (*quantize_q8)(const float* x, std::int64_t n, void* out) noexcept;
   void (*half_from_float)(const float* x, std::int64_t n, Half* out) noexcept;
   void (*float_from_half)(const Half* x, std::int64_t n, float* out) noexcept;
+  /// y = H (signs * x) / sqrt(block), each block of x by itself: the rotation of TurboQuant-MLX's
+  /// inputs. H of order block = m 2^k: the Sylvester matrix along the 2^k columns of the block seen
+  /// as [m, 2^k], then H_m of hadamard.hpp down the m rows. x and y may be the same.
+  void (*rotate)(const float* x, const float* signs, std::int64_t n, std::int64_t block,
+                 float* y) noexcept;
 
   // --- float matrix products; accumulate = false overwrites C ---------------------------------
   /// C[m,n] (+)= A[m,k] * B[n,k]^T

@@ -5,19 +5,34 @@
 
 namespace nemo {
 
-Activations::Form Activations::form(ActFormat format) {
+Activations::Rows& Activations::rotated(const Rotation* rotation) {
+  const auto found = std::find_if(made_.begin(), made_.end(),
+                                  [&](const Rows& r) { return r.rotation == rotation; });
+  if (found != made_.end()) return *found;
+  if (rotation == nullptr) return made_.emplace_back(Rows{nullptr, x_, stride_, nullptr});
+  const std::int64_t stride = padded(cols_);
+  auto* y = compute_.arena.take<float>(rows_ * stride);
+  parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
+    compute_.kernels.rotate(x_ + r * stride_, rotation->signs.data(), cols_, rotation->block,
+                            y + r * stride);
+  });
+  return made_.emplace_back(Rows{rotation, y, stride, nullptr});
+}
+
+Activations::Form Activations::form(ActFormat format, const Rotation* rotation) {
+  Rows& source = rotated(rotation);
   if (format == ActFormat::f32) {
-    return {reinterpret_cast<const std::byte*>(x_),
-            stride_ * static_cast<std::int64_t>(sizeof(float))};
+    return {reinterpret_cast<const std::byte*>(source.x),
+            source.stride * static_cast<std::int64_t>(sizeof(float))};
   }
   const int planes = compute_.fine_activations ? 2 : 1;
   const std::int64_t plane_bytes = Q8Row::bytes(cols_);
-  if (q8_ == nullptr) {
+  if (source.q8 == nullptr) {
     auto* rows = compute_.arena.take<std::byte>(rows_ * planes * plane_bytes);
     auto* errors = compute_.arena.take<float>(planes > 1 ? compute_.threads * padded(cols_) : 0);
     // One row is a few microseconds: not worth a parallel region for the few rows of decoding.
     parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
-      const float* x = x_ + r * stride_;
+      const float* x = source.x + r * source.stride;
       std::byte* first = rows + r * planes * plane_bytes;
       compute_.kernels.quantize_q8(x, cols_, first);
       if (planes == 1) return;
@@ -28,9 +43,9 @@ Activations::Form Activations::form(ActFormat format) {
       }
       compute_.kernels.quantize_q8(error, cols_, first + plane_bytes);
     });
-    q8_ = rows;
+    source.q8 = rows;
   }
-  return {q8_, planes * plane_bytes, planes};
+  return {source.q8, planes * plane_bytes, planes};
 }
 
 void run_products(Compute& compute, std::span<const Product> products) {
@@ -61,8 +76,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
     const std::int64_t step = rows_per_item(p);
     const std::int64_t row0 = (item - first_item[i]) * step;
     const std::int64_t rows = std::min(step, p.w->rows - row0);
-    const WeightRows w{p.w->data + p.index * p.w->rows * p.w->row_size(), p.w->row_size(),
-                       p.w->cols};
+    const WeightRows w = p.w->view(p.index);
     float* y = p.y + row0;
     const auto& format = compute.kernels.format(p.w->type);
     if (p.x.planes == 1) {
@@ -85,7 +99,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
 }
 
 void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy) {
-  const Product product{&w, 0, x.form(act_format(compute, w)), x.rows(), y, ldy};
+  const Product product{&w, 0, x.form(w), x.rows(), y, ldy};
   run_products(compute, {&product, 1});
 }
 

@@ -81,7 +81,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   }
   Activations latent_rows(compute, expert_input, tokens, latent, ldv);
   Activations& source = w.latent_down ? latent_rows : x;
-  const Activations::Form token_rows = source.form(act_format(compute, w.up));
+  const Activations::Form token_rows = source.form(w.up);
   const std::int64_t row_bytes_used = token_rows.stride;
   auto* gathered = compute.arena.take<std::byte>(pairs * row_bytes_used);
   parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
@@ -100,8 +100,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   auto* shared_hidden = compute.arena.take<float>(has_shared ? tokens * lds : 0);
   std::vector<Product> products;
   if (has_shared) {
-    products.push_back(
-        {&w.shared.up, 0, x.form(act_format(compute, w.shared.up)), tokens, shared_hidden, lds});
+    products.push_back({&w.shared.up, 0, x.form(w.shared.up), tokens, shared_hidden, lds});
   }
   append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
                          products);
@@ -121,11 +120,9 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   auto* expert_out = compute.arena.take<float>(pairs * ldv);
   products.clear();
   if (has_shared) {
-    products.push_back({&w.shared.down, 0, shared_rows.form(act_format(compute, w.shared.down)),
-                        tokens, out, ldo});
+    products.push_back({&w.shared.down, 0, shared_rows.form(w.shared.down), tokens, out, ldo});
   }
-  append_expert_products(w.down, group, hidden_rows.form(act_format(compute, w.down)), expert_out,
-                         ldv, products);
+  append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, products);
   run_products(compute, products);
 
   // Weighted sum in the order of choice, whatever order experts were computed in.

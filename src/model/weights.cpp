@@ -16,7 +16,7 @@ class Binder {
 
   [[nodiscard]] Matrix matrix(const char* name) const {
     const TensorRef& t = checkpoint_.tensor(prefix_ + name);
-    return {t.type, t.count(), t.rows(), t.cols(), t.data, t.scales};
+    return {t.type, t.count(), t.rows(), t.cols(), t.data, t.scales, t.side};
   }
   [[nodiscard]] Matrix optional_matrix(const char* name) const {
     return checkpoint_.find(prefix_ + name) != nullptr ? matrix(name) : Matrix{};
@@ -80,13 +80,13 @@ MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfi
     AlignedBuffer<float> values(static_cast<std::size_t>(gate.rows * gate.cols));
     const FormatKernels& format = select_kernels("reference").format(gate.type);
     for (std::int64_t r = 0; r < gate.rows; ++r) {
-      format.decode_row(gate.data + r * gate.row_size(), gate.cols, values.data() + r * gate.cols);
+      format.decode_row(gate.view(), r, values.data() + r * gate.cols);
       for (std::int64_t c = 0; c < gate.cols; ++c) {
         values[static_cast<std::size_t>(r * gate.cols + c)] *= gate.scale(0);
       }
     }
     gate = {DType::f32, 1, gate.rows, gate.cols, reinterpret_cast<const std::byte*>(values.data()),
-            {}};
+            {},         {}};
     converted.push_back(std::move(values));
   }
   w.router = {gate,

@@ -230,7 +230,7 @@ TEST_CASE("the router spreads tokens over all experts") {
     const Matrix& table = weights->embeddings;
     float* row = rows + t * padded(d);
     compute.kernels.format(table.type)
-        .decode_row(table.data + ids[static_cast<std::size_t>(t)] * table.row_size(), d, row);
+        .decode_row(table.view(), ids[static_cast<std::size_t>(t)], row);
     compute.kernels.rms_norm(row, weights->layers[1].norm.data(), d, 1e-5f, row);
   }
   Activations x(compute, rows, kTokens, d, padded(d));

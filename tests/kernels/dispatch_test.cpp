@@ -36,7 +36,7 @@ TEST_CASE("every available table has every kernel") {
     for (const nemo::DTypeInfo& type : nemo::all_dtypes()) {
       INFO(type.name);
       CHECK(k.format(type.type).decode_row != nullptr);
-      const bool is_weight = type.type < nemo::DType::i8;
+      const bool is_weight = type.type < nemo::DType::i8 || nemo::is_planar(type.type);
       CHECK((k.format(type.type).matmul != nullptr) == is_weight);
     }
     CHECK((k.quantize_q8 != nullptr && k.half_from_float != nullptr &&

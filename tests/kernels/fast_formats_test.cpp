@@ -229,6 +229,7 @@ TEST_CASE("rows wider than any scratch multiply on every table") {
 TEST_CASE("every table decodes rows of every format to the reference's bits") {
   for (const Kernels* table : fast_tables()) {
     for (const DTypeInfo& i : all_dtypes()) {
+      if (is_planar(i.type)) continue;
       INFO(table->name << " " << i.name);
       const std::int64_t cols = 5 * i.block_elements;
       std::vector<std::byte> row(at(row_bytes(i.type, cols)));
@@ -237,8 +238,9 @@ TEST_CASE("every table decodes rows of every format to the reference's bits") {
       std::mt19937 random(3);
       for (int trial = 0; trial < 20; ++trial) {
         for (std::byte& b : row) b = static_cast<std::byte>(random());
-        table->format(i.type).decode_row(row.data(), cols, got.data());
-        select_kernels("reference").format(i.type).decode_row(row.data(), cols, expected.data());
+        const WeightRows view{row.data(), row_bytes(i.type, cols), cols};
+        table->format(i.type).decode_row(view, 0, got.data());
+        select_kernels("reference").format(i.type).decode_row(view, 0, expected.data());
         int different = 0;
         for (std::int64_t c = 0; c < cols; ++c) {
           // NaN payloads may differ.

@@ -123,7 +123,7 @@ TEST_CASE("rows wider than the scratch space still multiply") {
   std::vector<std::byte> row(static_cast<std::size_t>(row_bytes(DType::q4_0, cols)));
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = block[i % block.size()];
   std::vector<float> decoded(static_cast<std::size_t>(cols));
-  format.decode_row(row.data(), cols, decoded.data());
+  format.decode_row({row.data(), static_cast<std::int64_t>(row.size()), cols}, 0, decoded.data());
   const auto acts = activations(1, cols);
   double sum = 0;
   double magnitude = 0;
@@ -145,8 +145,8 @@ TEST_CASE("every table decodes every format to the same bits as the reference") 
       const auto& raw = golden(type, "rand.raw");
       const auto expected = golden(type, "rand.deq").as<float>();
       std::vector<float> out(expected.size());
-      table->format(type).decode_row(raw.bytes.data(), static_cast<std::int64_t>(out.size()),
-                                     out.data());
+      table->format(type).decode_row({raw.bytes.data(), 0, static_cast<std::int64_t>(out.size())},
+                                     0, out.data());
       CHECK(std::memcmp(out.data(), expected.data(), out.size() * sizeof(float)) == 0);
     }
   }
@@ -156,12 +156,13 @@ TEST_CASE("integer and double tensors decode to float") {
   const Kernels& reference = select_kernels("reference");
   const std::int32_t ints[] = {-7, 0, 123456};
   float out[3];
-  reference.format(DType::i32).decode_row(reinterpret_cast<const std::byte*>(ints), 3, out);
+  reference.format(DType::i32).decode_row({reinterpret_cast<const std::byte*>(ints), 0, 3}, 0, out);
   CHECK((out[0] == -7.0f && out[1] == 0.0f && out[2] == 123456.0f));
   const double doubles[] = {0.5, -2.0};
-  reference.format(DType::f64).decode_row(reinterpret_cast<const std::byte*>(doubles), 2, out);
+  reference.format(DType::f64)
+      .decode_row({reinterpret_cast<const std::byte*>(doubles), 0, 2}, 0, out);
   CHECK((out[0] == 0.5f && out[1] == -2.0f));
   const std::int8_t bytes[] = {-128, 127};
-  reference.format(DType::i8).decode_row(reinterpret_cast<const std::byte*>(bytes), 2, out);
+  reference.format(DType::i8).decode_row({reinterpret_cast<const std::byte*>(bytes), 0, 2}, 0, out);
   CHECK((out[0] == -128.0f && out[1] == 127.0f));
 }

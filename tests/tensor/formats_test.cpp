@@ -66,6 +66,7 @@ TEST_CASE("blocks decode at any address") {
 
 TEST_CASE("every possible byte pattern decodes without undefined behaviour") {
   for (const DTypeInfo& i : all_dtypes()) {
+    if (is_planar(i.type)) continue;
     INFO(i.name);
     for (const int fill : {0x00, 0xff, 0x7f, 0x80, 0x7c, 0x55, 0xaa}) {
       const std::vector<std::byte> block(static_cast<std::size_t>(i.block_bytes),

@@ -17,6 +17,7 @@
 
 #include <nemo/checkpoint/config.hpp>
 #include <nemo/tensor/dtype.hpp>
+#include <nemo/tensor/side_arrays.hpp>
 #include <nemo/text/tokenizer_data.hpp>
 
 #include <array>
@@ -44,6 +45,7 @@ struct TensorRef {
   std::array<std::int64_t, 3> shape = {1, 1, 1};  // row-major, outermost first
   const std::byte* data = nullptr;
   std::vector<float> scales;  // empty, or a factor for all, or one per shape[0] (stacked experts)
+  SideArrays side = {};       // of planar types, and of stacks that lie in pieces
 
   [[nodiscard]] std::int64_t cols() const noexcept {
     return shape[static_cast<std::size_t>(rank - 1)];
@@ -53,8 +55,9 @@ struct TensorRef {
   }
   [[nodiscard]] std::int64_t count() const noexcept { return rank > 2 ? shape[0] : 1; }
   [[nodiscard]] std::int64_t elements() const noexcept { return count() * rows() * cols(); }
+  /// Codes, scales and offsets.
   [[nodiscard]] std::int64_t bytes() const noexcept {
-    return count() * rows() * row_bytes(type, cols());
+    return count() * rows() * (row_bytes(type, cols()) + side.row_bytes());
   }
 };
 

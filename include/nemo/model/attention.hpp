@@ -238,7 +238,7 @@ void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cach
   auto* v = compute.arena.take<float>(tokens * ldkv);
   auto* mixed = compute.arena.take<float>(tokens * ldq);
   const auto product = [&](const Matrix& m, float* y, std::int64_t ldy) {
-    return Product{&m, 0, x.form(act_format(compute, m)), tokens, y, ldy};
+    return Product{&m, 0, x.form(m), tokens, y, ldy};
   };
   const Product projections[] = {product(w.q, q, ldq), product(w.k, k, ldkv),
                                  product(w.v, v, ldkv)};

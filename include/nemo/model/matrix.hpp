@@ -3,6 +3,7 @@
 
 #include <nemo/model/compute.hpp>
 #include <nemo/tensor/dtype.hpp>
+#include <nemo/tensor/side_arrays.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -11,8 +12,8 @@
 
 namespace nemo {
 
-/// `count` matrices [rows, cols] of one format, one after the other (count > 1: stacked experts).
-/// Does not own its bytes: they lie in the mapped file or in a buffer of the weights object.
+/// `count` matrices [rows, cols] of one format (count > 1: stacked experts). Does not own its
+/// bytes: they lie in the mapped file or in a buffer of the weights object.
 struct Matrix {
   DType type = DType::f32;
   std::int64_t count = 0;  // 0: the matrix is absent
@@ -20,10 +21,27 @@ struct Matrix {
   std::int64_t cols = 0;
   const std::byte* data = nullptr;  // [count, rows, row_bytes(type, cols)]
   std::vector<float> scales;        // empty, or one factor for all, or [count] (NVFP4)
+  SideArrays side = {};             // of planar formats, and of stacks that lie in pieces
 
   [[nodiscard]] explicit operator bool() const noexcept { return count > 0; }
-  [[nodiscard]] std::int64_t row_size() const noexcept { return row_bytes(type, cols); }
+  /// Bytes of one row with all that belongs to it.
+  [[nodiscard]] std::int64_t row_size() const noexcept {
+    return row_bytes(type, cols) + side.row_bytes();
+  }
   [[nodiscard]] std::int64_t bytes() const noexcept { return count * rows * row_size(); }
+  /// The rows of one matrix, as kernels want them.
+  [[nodiscard]] WeightRows view(std::int64_t index = 0) const noexcept {
+    const std::int64_t row = row_bytes(type, cols);
+    if (!side.parts.empty()) {
+      const MatrixBytes& part = side.parts[static_cast<std::size_t>(index)];
+      return {part.codes, row, cols, part.scales, part.biases, side.planes};
+    }
+    const std::int64_t first = index * rows;
+    const auto at = [&](const std::byte* plane) {
+      return plane == nullptr ? nullptr : plane + first * side.planes.stride;
+    };
+    return {data + first * row, row, cols, at(side.scales), at(side.biases), side.planes};
+  }
   [[nodiscard]] float scale(std::int64_t index) const noexcept {
     if (scales.empty()) return 1.0f;
     return scales.size() == 1 ? scales[0] : scales[static_cast<std::size_t>(index)];
@@ -45,7 +63,11 @@ class Activations {
     std::int64_t stride;  // bytes from row to row
     int planes = 1;
   };
-  [[nodiscard]] Form form(ActFormat format);
+  /// The form that products with `w` read: rotated if w wants that, in its format's ActFormat.
+  [[nodiscard]] Form form(const Matrix& w) {
+    return form(compute_.kernels.format(w.type).act, w.side.rotation.get());
+  }
+  [[nodiscard]] Form form(ActFormat format, const Rotation* rotation = nullptr);
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
 
@@ -55,7 +77,15 @@ class Activations {
   std::int64_t rows_;
   std::int64_t cols_;
   std::int64_t stride_;
-  const std::byte* q8_ = nullptr;
+  /// The rows under one rotation (null: as they are).
+  struct Rows {
+    const Rotation* rotation;
+    const float* x;
+    std::int64_t stride;
+    const std::byte* q8;
+  };
+  [[nodiscard]] Rows& rotated(const Rotation* rotation);
+  std::vector<Rows> made_;
 };
 
 /// One y = W x: y[t*ldy + r] = scale * sum_c W[index][r, c] x[t, c].
@@ -77,10 +107,5 @@ void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::in
 /// y[t] += bias for every row; an empty bias is none.
 void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
               std::int64_t ldy);
-
-/// The form of activations that products with `w` read.
-[[nodiscard]] inline ActFormat act_format(const Compute& compute, const Matrix& w) noexcept {
-  return compute.kernels.format(w.type).act;
-}
 
 }  // namespace nemo

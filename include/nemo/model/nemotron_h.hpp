@@ -98,8 +98,7 @@ class NemotronH {
     const Matrix& table = weights_->embeddings;
     for (std::size_t t = 0; t < tokens.size(); ++t) {
       float* row = h + static_cast<std::int64_t>(t) * ld;
-      compute.kernels.format(table.type)
-          .decode_row(table.data + tokens[t] * table.row_size(), table.cols, row);
+      compute.kernels.format(table.type).decode_row(table.view(), tokens[t], row);
       if (table.scale(0) != 1.0f) compute.kernels.scale(table.scale(0), table.cols, row);
     }
   }

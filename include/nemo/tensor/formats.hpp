@@ -5,6 +5,7 @@
 #include <nemo/tensor/formats_basic.hpp>
 #include <nemo/tensor/formats_iq.hpp>
 #include <nemo/tensor/formats_k.hpp>
+#include <nemo/tensor/formats_planar.hpp>
 
 #include <cstddef>
 
@@ -23,8 +24,15 @@ using WeightBlocks =
               BlockIQ4_XS, BlockTQ1_0, BlockTQ2_0, BlockQ1_0, BlockQ2_0, BlockMXFP4, BlockNVFP4>;
 /// Types of small side tensors only.
 using ScalarBlocks = BlockList<PlainI8, PlainI16, PlainI32, PlainI64, PlainF64>;
+/// Weight types whose scales lie apart.
+using PlanarCodes =
+    BlockList<AffineCodes<2, DType::affine2>, AffineCodes<3, DType::affine3>,
+              AffineCodes<4, DType::affine4>, AffineCodes<5, DType::affine5>,
+              AffineCodes<6, DType::affine6>, AffineCodes<8, DType::affine8>, E2m1Codes, E4m3Codes,
+              TurboCodes<1, DType::turbo1>, TurboCodes<2, DType::turbo2>,
+              TurboCodes<3, DType::turbo3>, TurboCodes<4, DType::turbo4>, TurboTernaryCodes>;
 
-static_assert(WeightBlocks::kCount + ScalarBlocks::kCount == kDTypeCount);
+static_assert(WeightBlocks::kCount + ScalarBlocks::kCount + PlanarCodes::kCount == kDTypeCount);
 
 /// Expands elements [0, cols) of one row to float; cols is a multiple of Block::kElements.
 template <class Block>

@@ -9,6 +9,7 @@
 
 namespace nemo::avx2 {
 
-constinit const FormatTable kFormatTable = make_formats(WeightBlocks{}, ScalarBlocks{});
+constinit const FormatTable kFormatTable =
+    make_formats(WeightBlocks{}, ScalarBlocks{}, PlanarCodes{});
 
 }  // namespace nemo::avx2

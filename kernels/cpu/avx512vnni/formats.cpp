@@ -9,6 +9,7 @@
 
 namespace nemo::avx512vnni {
 
-constinit const FormatTable kFormatTable = make_formats(WeightBlocks{}, ScalarBlocks{});
+constinit const FormatTable kFormatTable =
+    make_formats(WeightBlocks{}, ScalarBlocks{}, PlanarCodes{});
 
 }  // namespace nemo::avx512vnni

@@ -2,6 +2,8 @@
 // against. Values are float; sums are carried in double and rounded once.
 #include "formats.hpp"
 
+#include <nemo/tensor/hadamard.hpp>
+
 #include <cmath>
 #include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
@@ -43,6 +45,37 @@ void half_from_float(const float* x, std::int64_t n, Half* out) noexcept {
 
 void float_from_half(const Half* x, std::int64_t n, float* out) noexcept {
   for (std::int64_t i = 0; i < n; ++i) out[i] = to_float(x[i]);
+}
+
+void rotate(const float* x, const float* signs, std::int64_t n, std::int64_t block,
+            float* y) noexcept {
+  const int m = hadamard_order(block);
+  const std::int64_t width = block / m;
+  const HadamardRows h = hadamard_rows(m);
+  const float norm = 1.0f / std::sqrt(static_cast<float>(block));
+  for (std::int64_t b = 0; b < n; b += block) {
+    for (std::int64_t i = b; i < b + block; ++i) y[i] = x[i] * signs[i];
+    for (std::int64_t r = 0; r < m; ++r) {
+      float* row = y + b + r * width;
+      for (std::int64_t stride = 1; stride < width; stride *= 2) {
+        for (std::int64_t i = 0; i < width; ++i) {
+          if ((i & stride) != 0) continue;
+          const float sum = row[i] + row[i + stride];
+          row[i + stride] = row[i] - row[i + stride];
+          row[i] = sum;
+        }
+      }
+    }
+    for (std::int64_t c = 0; c < width; ++c) {
+      double column[kMaxHadamard];
+      for (int r = 0; r < m; ++r) column[r] = static_cast<double>(y[b + r * width + c]);
+      for (int r = 0; r < m; ++r) {
+        double sum = m == 1 ? column[0] : 0.0;
+        for (int k = 0; m > 1 && k < m; ++k) sum += static_cast<double>(h.at(r, k)) * column[k];
+        y[b + r * width + c] = static_cast<float>(sum) * norm;
+      }
+    }
+  }
 }
 
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
@@ -212,6 +245,7 @@ constinit const Kernels kReferenceKernels = {
     .quantize_q8 = reference::quantize_q8,
     .half_from_float = reference::half_from_float,
     .float_from_half = reference::float_from_half,
+    .rotate = reference::rotate,
     .gemm_nt = reference::gemm_nt,
     .gemm_nn = reference::gemm_nn,
     .gemm_tn = reference::gemm_tn,

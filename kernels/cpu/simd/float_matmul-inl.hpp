@@ -28,12 +28,14 @@ struct Stored<Plain<T, kType>> {
   using Element = T;
 };
 
-/// Expands columns [first, first + n) of a row.
-using ExpandFn = void (*)(const std::byte* row, std::int64_t first, std::int64_t n,
+/// Expands columns [first, first + n) of row r; `first` starts a block.
+using ExpandFn = void (*)(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_t n,
                           float* out) noexcept;
 template <class Block>
-void expand(const std::byte* row, std::int64_t first, std::int64_t n, float* out) noexcept {
-  const std::byte* from = row + first / Block::kElements * std::int64_t{sizeof(Block)};
+void expand(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_t n,
+            float* out) noexcept {
+  const std::byte* from =
+      w.data + r * w.row_bytes + first / Block::kElements * std::int64_t{sizeof(Block)};
   using Element = typename Stored<Block>::Element;
   if constexpr (std::is_void_v<Element>) {
     nemo::decode_row<Block>(from, n, out);
@@ -42,10 +44,15 @@ void expand(const std::byte* row, std::int64_t first, std::int64_t n, float* out
     for_lanes(n, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(elements), out); });
   }
 }
+template <class Codes>
+void expand_planar(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_t n,
+                   float* out) noexcept {
+  decode_planar<Codes>(w.row(r), w.planes, first, n, out);
+}
 
-template <class Block>
-void expand_row(const std::byte* row, std::int64_t cols, float* out) noexcept {
-  expand<Block>(row, 0, cols, out);
+template <ExpandFn kExpand>
+void expand_row(const WeightRows& w, std::int64_t r, float* out) noexcept {
+  kExpand(w, r, 0, w.cols, out);
 }
 
 /// y[t, 0..rows) (+)= piece of x . rows, where row(r) points at columns of row r.
@@ -82,41 +89,39 @@ void float_slab_in_place(const std::byte* w, std::int64_t row_bytes, std::int64_
 }
 
 /// Rows multiplied through a float copy in scratch.
-void float_slab_copied(ExpandFn expand_piece, const std::byte* w, std::int64_t row_bytes,
-                       std::int64_t rows, std::int64_t cols, const float* x, std::int64_t ldx,
-                       std::int64_t tokens, float* y, std::int64_t ldy,
-                       std::byte* scratch) noexcept {
+void float_slab_copied(ExpandFn expand_piece, const WeightRows& w, std::int64_t row0,
+                       std::int64_t rows, const float* x, std::int64_t ldx, std::int64_t tokens,
+                       float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   auto* copy = reinterpret_cast<float*>(scratch);
-  for (std::int64_t c = 0; c < cols; c += kPiece) {
-    const std::int64_t width = cols - c < kPiece ? cols - c : kPiece;
+  for (std::int64_t c = 0; c < w.cols; c += kPiece) {
+    const std::int64_t width = w.cols - c < kPiece ? w.cols - c : kPiece;
     for (std::int64_t r = 0; r < rows; ++r) {
-      expand_piece(w + r * row_bytes, c, width, copy + r * kPiece);
+      expand_piece(w, row0 + r, c, width, copy + r * kPiece);
     }
     const auto row = [&](std::int64_t r) -> const float* { return copy + r * kPiece; };
     multiply_slab<float>(row, rows, width, x + c, ldx, tokens, y, ldy, c > 0);
   }
 }
 
-template <class Block>
+/// kExpand for rows that must be expanded; Element = void, or the type that rows consist of.
+template <ExpandFn kExpand, class Element>
 void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                   std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                   std::byte* scratch) noexcept {
-  using Element = typename Stored<Block>::Element;
   const auto* x = reinterpret_cast<const float*>(acts);
   const std::int64_t ldx = act_stride / std::int64_t{sizeof(float)};
   const bool few = tokens < kFewTokens;
   const std::int64_t step = few ? 4 : kSlabRows;
   for (std::int64_t r = 0; r < rows; r += step) {
-    const std::byte* from = w.data + (row0 + r) * w.row_bytes;
     const std::int64_t height = rows - r < step ? rows - r : step;
     if constexpr (!std::is_void_v<Element>) {
       if (few || std::is_same_v<Element, float>) {
-        float_slab_in_place<Element>(from, w.row_bytes, height, w.cols, x, ldx, tokens, y + r, ldy);
+        float_slab_in_place<Element>(w.data + (row0 + r) * w.row_bytes, w.row_bytes, height, w.cols,
+                                     x, ldx, tokens, y + r, ldy);
         continue;
       }
     }
-    float_slab_copied(expand<Block>, from, w.row_bytes, height, w.cols, x, ldx, tokens, y + r, ldy,
-                      scratch);
+    float_slab_copied(kExpand, w, row0 + r, height, x, ldx, tokens, y + r, ldy, scratch);
   }
 }
 

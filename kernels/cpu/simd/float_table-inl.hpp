@@ -4,6 +4,7 @@
 
 #include "attention-inl.hpp"
 #include "mamba-inl.hpp"
+#include "rotate-inl.hpp"
 
 namespace nemo {
 namespace {
@@ -16,6 +17,7 @@ constexpr Kernels make_kernels(std::string_view name, const FormatKernels* forma
       .quantize_q8 = quantize_q8,
       .half_from_float = half_from_float,
       .float_from_half = float_from_half,
+      .rotate = rotate,
       .gemm_nt = gemm_nt,
       .gemm_nn = gemm_nn,
       .gemm_tn = gemm_tn,

@@ -12,8 +12,8 @@ namespace {
 
 /// Rows of integer formats are decoded only for look-ups (embeddings), where speed is no matter.
 template <class Block>
-void decode_by_reference(const std::byte* row, std::int64_t cols, float* out) noexcept {
-  kReferenceKernels.formats[static_cast<int>(Block::kType)].decode_row(row, cols, out);
+void decode_by_reference(const WeightRows& w, std::int64_t r, float* out) noexcept {
+  kReferenceKernels.formats[static_cast<int>(Block::kType)].decode_row(w, r, out);
 }
 
 /// Formats with an Unpack multiply in int8, all others in float.
@@ -22,17 +22,25 @@ constexpr FormatKernels weight_format() {
   if constexpr (requires { Unpack<Block>::kGroup; }) {
     return {ActFormat::q8, q8_matmul<Block>, decode_by_reference<Block>};
   } else {
-    return {ActFormat::f32, float_matmul<Block>, expand_row<Block>};
+    return {ActFormat::f32, float_matmul<expand<Block>, typename Stored<Block>::Element>,
+            expand_row<expand<Block>>};
   }
 }
 
-template <class... Weights, class... Scalars>
-constexpr FormatTable make_formats(BlockList<Weights...>, BlockList<Scalars...>) {
+template <class Codes>
+constexpr FormatKernels planar_format() {
+  return {ActFormat::f32, float_matmul<expand_planar<Codes>, void>, decode_by_reference<Codes>};
+}
+
+template <class... Weights, class... Scalars, class... Codes>
+constexpr FormatTable make_formats(BlockList<Weights...>, BlockList<Scalars...>,
+                                   BlockList<Codes...>) {
   FormatTable table{};
   ((table.formats[static_cast<int>(Weights::kType)] = weight_format<Weights>()), ...);
   ((table.formats[static_cast<int>(Scalars::kType)] = {ActFormat::f32, nullptr,
                                                        decode_by_reference<Scalars>}),
    ...);
+  ((table.formats[static_cast<int>(Codes::kType)] = planar_format<Codes>()), ...);
   return table;
 }
 

@@ -1,0 +1,338 @@
+// Formats whose scales lie apart (formats_planar.hpp) against golden vectors of MLX and of
+// turboquant-mlx, on every kernel table; products of all of them against the decoded rows.
+#include "catch.hpp"
+#include "fast_support.hpp"
+#include "support/safetensors.hpp"
+
+#include <nemo/tensor/formats_planar.hpp>
+#include <nemo/tensor/hadamard.hpp>
+
+#include <bit>
+#include <cmath>
+#include <string>
+
+using namespace nemo;
+using namespace nemo::test;
+
+namespace {
+
+const std::map<std::string, TestTensor>& golden_planes() {
+  static const auto tensors =
+      read_safetensors(std::string(NEMO_SOURCE_DIR) + "/tests/data/planar/planar.safetensors");
+  return tensors;
+}
+
+/// A planar matrix in buffers of its own, each ending where its allocation ends.
+struct Stored {
+  DType type;
+  std::int64_t rows;
+  std::int64_t cols;
+  std::vector<std::byte> codes, scales, biases;
+  std::vector<float> levels;
+  Planes planes;
+
+  [[nodiscard]] WeightRows view() const {
+    WeightRows w{codes.data(), row_bytes(type, cols), cols, scales.data(), nullptr, planes};
+    if (!biases.empty()) w.biases = biases.data();
+    w.planes.levels = levels.data();
+    return w;
+  }
+};
+
+ScaleType scale_type_of(const std::string& dtype) {
+  return dtype == "F32" ? ScaleType::f32 : dtype == "F16" ? ScaleType::f16 : ScaleType::bf16;
+}
+
+/// "affine_b4_g64_bf16" and the like.
+Stored mlx_golden(const std::string& name) {
+  const auto& weight = golden_planes().at(name + ".weight");
+  const auto& scales = golden_planes().at(name + ".scales");
+  Stored m;
+  m.rows = weight.shape[0];
+  m.codes = weight.bytes;
+  m.scales = scales.bytes;
+  const bool wide = golden_planes().count(name + ".dequant_f32") != 0;
+  m.cols = golden_planes().at(name + (wide ? ".dequant_f32" : ".dequant")).shape[1];
+  m.planes.group = m.cols / scales.shape[1];
+  m.planes.stride = static_cast<std::int64_t>(m.scales.size()) / m.rows;
+  if (name.starts_with("affine")) {
+    const DType types[] = {DType::affine2, DType::affine3, DType::affine4,
+                           DType::affine5, DType::affine6, DType::affine8};
+    const int bits = name[8] - '0';
+    m.type = types[bits == 8 ? 5 : bits - 2];
+    m.planes.type = scale_type_of(scales.dtype);
+    m.biases = golden_planes().at(name + ".biases").bytes;
+  } else {
+    m.type = name.starts_with("mxfp8") ? DType::e4m3 : DType::e2m1;
+    m.planes.type = name.starts_with("nvfp4") ? ScaleType::e4m3 : ScaleType::e8m0;
+  }
+  return m;
+}
+
+/// "tq.w448_b3_g64" and the like.
+Stored turbo_golden(const std::string& name) {
+  const auto& weight = golden_planes().at(name + ".weight");
+  Stored m;
+  m.rows = weight.shape[0];
+  m.codes = weight.bytes;
+  m.scales = golden_planes().at(name + ".scales").bytes;
+  m.cols = golden_planes().at(name + ".signs").shape[0];
+  for (const std::uint16_t bits : golden_planes().at(name + ".codebook").as<std::uint16_t>()) {
+    m.levels.push_back(to_float(Half{bits}));
+  }
+  const DType types[] = {DType::turbo1, DType::turbo2, DType::turbo3, DType::turbo4};
+  m.type = types[std::countr_zero(m.levels.size()) - 1];
+  m.planes.type = ScaleType::f16;
+  m.planes.group = m.cols / golden_planes().at(name + ".scales").shape[1];
+  m.planes.stride = static_cast<std::int64_t>(m.scales.size()) / m.rows;
+  return m;
+}
+
+std::vector<float> decoded(const FormatKernels& format, const Stored& m) {
+  std::vector<float> out(at(m.rows * m.cols));
+  for (std::int64_t r = 0; r < m.rows; ++r) {
+    format.decode_row(m.view(), r, out.data() + r * m.cols);
+  }
+  return out;
+}
+
+std::vector<std::string> golden_names(const std::string& prefix) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : golden_planes()) {
+    if (name.starts_with(prefix) && name.ends_with(".weight")) {
+      names.push_back(name.substr(0, name.size() - 7));
+    }
+  }
+  return names;
+}
+
+std::vector<float> signs_of(const std::string& name) {
+  std::vector<float> signs;
+  for (const std::uint16_t bits : golden_planes().at(name + ".signs").as<std::uint16_t>()) {
+    signs.push_back(to_float(Half{bits}));
+  }
+  return signs;
+}
+
+const DType kPlanarTypes[] = {DType::affine2, DType::affine3, DType::affine4, DType::affine5,
+                              DType::affine6, DType::affine8, DType::e2m1,    DType::e4m3,
+                              DType::turbo1,  DType::turbo2,  DType::turbo3,  DType::turbo4,
+                              DType::turbo_t};
+
+/// Random codes; scales and biases around 1 and 0.
+Stored random_planar(DType type, std::int64_t rows, std::int64_t cols, std::int64_t group,
+                     ScaleType scale_type, unsigned seed) {
+  std::mt19937 random(seed);
+  Stored m{type, rows, cols, {}, {}, {}, {}, {}};
+  m.codes.resize(at(rows * row_bytes(type, cols)));
+  for (std::byte& b : m.codes) b = static_cast<std::byte>(random());
+  if (type == DType::e4m3) {
+    for (std::byte& b : m.codes) b &= static_cast<std::byte>(0xbf);  // exponents that stay small
+  }
+  if (scale_type != ScaleType::none) {
+    const std::int64_t groups = cols / group;
+    m.planes = {scale_type, group, groups * scale_bytes(scale_type), nullptr};
+    const auto fill = [&](std::vector<std::byte>& plane, float low) {
+      plane.resize(at(rows * m.planes.stride));
+      for (std::int64_t i = 0; i < rows * groups; ++i) {
+        const float value = low + static_cast<float>(random() % 1000) / 1000.0f;
+        const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+        const std::uint16_t half = to_half(value).bits;
+        std::byte* p = plane.data() + i * scale_bytes(scale_type);
+        switch (scale_type) {
+          case ScaleType::f32:
+            std::memcpy(p, &bits, 4);
+            break;
+          case ScaleType::f16:
+            std::memcpy(p, &half, 2);
+            break;
+          case ScaleType::bf16:
+            std::memcpy(p, reinterpret_cast<const char*>(&bits) + 2, 2);
+            break;
+          case ScaleType::e8m0:
+            *p = static_cast<std::byte>(120 + random() % 10);
+            break;
+          default:
+            *p = static_cast<std::byte>(0x28 + random() % 32);
+            break;
+        }
+      }
+    };
+    fill(m.scales, 0.5f);
+    if (type <= DType::affine8) fill(m.biases, -8.0f);
+  }
+  for (int i = 0; i < 16; ++i) m.levels.push_back(static_cast<float>(i) * 0.3f - 2.1f);
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("planar formats of MLX decode to MLX's bits") {
+  for (const Kernels* table : available_kernels()) {
+    int compared = 0;
+    for (const char* kind : {"affine", "mxfp4_b", "mxfp8_b", "nvfp4_b"}) {
+      for (const std::string& name : golden_names(kind)) {
+        INFO(table->name << " " << name);
+        const Stored m = mlx_golden(name);
+        const std::vector<float> out = decoded(table->format(m.type), m);
+        const bool wide = golden_planes().count(name + ".dequant_f32") != 0;
+        const auto& expected = golden_planes().at(name + (wide ? ".dequant_f32" : ".dequant"));
+        if (expected.dtype == "F32") {
+          CHECK(out == expected.as<float>());
+        } else {
+          // Recorded in half precision: product and sum were each rounded to 11 bits, relative to
+          // terms that are at most twice the largest weight.
+          const auto halves = expected.as<std::uint16_t>();
+          float largest = 0;
+          for (const float x : out) largest = std::max(largest, std::abs(x));
+          for (std::size_t i = 0; i < out.size(); ++i) {
+            CHECK(std::abs(out[i] - to_float(Half{halves[i]})) <= 3 * 0x1p-11f * largest);
+          }
+        }
+        ++compared;
+      }
+    }
+    CHECK(compared == 6 * 7 + 9);
+  }
+}
+
+TEST_CASE("a tensor-wide factor completes MLX's nvfp4") {
+  Stored m = mlx_golden("nvfp4_global");
+  m.type = DType::e2m1;
+  const float factor =
+      golden_planes().at("nvfp4_global.global_scale").as<float>()[0] / (448.0f * 6.0f);
+  const auto expected = golden_planes().at("nvfp4_global.dequant").as<float>();
+  const auto out = decoded(select_kernels("reference").format(m.type), m);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    CHECK(std::abs(out[i] * factor - expected[i]) <= 1e-6f * std::abs(expected[i]));
+  }
+}
+
+TEST_CASE("TurboQuant codes decode to the recorded rotated weights") {
+  for (const Kernels* table : available_kernels()) {
+    const auto names = golden_names("tq.");
+    CHECK(names.size() == 24);
+    for (const std::string& name : names) {
+      INFO(table->name << " " << name);
+      const Stored m = turbo_golden(name);
+      CHECK(decoded(table->format(m.type), m) ==
+            golden_planes().at(name + ".dequant_rot_f32").as<float>());
+    }
+  }
+}
+
+TEST_CASE("base-3 digits unpack twenty to a word") {
+  const auto packed = golden_planes().at("tq.trit.packed");
+  const auto codes = golden_planes().at("tq.trit.codes").as<std::uint32_t>();
+  Stored m{DType::turbo_t, packed.shape[0], 192, packed.bytes, {}, {}, {0.0f, 1.0f, 2.0f}, {}};
+  const auto out = decoded(select_kernels("reference").format(m.type), m);
+  CHECK(std::equal(out.begin(), out.end(), codes.begin(),
+                   [](float a, std::uint32_t b) { return a == static_cast<float>(b); }));
+}
+
+TEST_CASE("inputs rotate as MLX and turboquant-mlx rotate them") {
+  for (const Kernels* table : available_kernels()) {
+    int compared = 0;
+    const auto check = [&](const std::vector<float>& x, const std::vector<float>& signs,
+                           const std::vector<float>& expected) {
+      const auto n = static_cast<std::int64_t>(x.size());
+      std::vector<float> y(x.size());
+      table->rotate(x.data(), signs.data(), n, hadamard_block(n), y.data());
+      float largest = 0;
+      for (const float v : expected) largest = std::max(largest, std::abs(v));
+      // Float sums of up to 2048 terms, in another order than the recorded ones.
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        CHECK(std::abs(y[i] - expected[i]) <= 1e-6f * largest);
+      }
+      std::vector<float> in_place = x;
+      table->rotate(in_place.data(), signs.data(), n, hadamard_block(n), in_place.data());
+      CHECK(in_place == y);
+      ++compared;
+    };
+    for (const auto& [name, tensor] : golden_planes()) {
+      INFO(table->name << " " << name);
+      if (name.starts_with("hadamard.x_")) {
+        const auto x = tensor.as<float>();
+        check(x, std::vector<float>(x.size(), 1.0f),
+              golden_planes().at("hadamard.y_" + name.substr(11)).as<float>());
+      } else if (name.starts_with("tq.") && name.ends_with(".x_rot")) {
+        const std::string stem = name.substr(0, name.size() - 6);
+        check(golden_planes().at(stem.substr(0, stem.find('_')) + ".x").as<float>(), signs_of(stem),
+              tensor.as<float>());
+      }
+    }
+    CHECK(compared == 8 + 24);
+  }
+}
+
+TEST_CASE("fast rotations equal the reference for every order and width") {
+  for (const Kernels* table : fast_tables()) {
+    for (const std::int64_t n : {1,  2,  3,  4,   8,   12,  20,   24,   28,   40,   48,
+                                 56, 80, 96, 112, 120, 640, 1856, 2688, 3712, 5376, 7680}) {
+      INFO(table->name << " " << n);
+      const auto x = random_floats(n, 1.0f, static_cast<unsigned>(n));
+      auto signs = random_floats(n, 1.0f, static_cast<unsigned>(n) + 1);
+      for (float& s : signs) s = s < 0 ? -1.0f : 1.0f;
+      std::vector<float> expected(at(n)), got(at(n));
+      const std::int64_t block = hadamard_block(n);
+      CHECK(n % block == 0);
+      select_kernels("reference").rotate(x.data(), signs.data(), n, block, expected.data());
+      table->rotate(x.data(), signs.data(), n, block, got.data());
+      for (std::int64_t i = 0; i < n; ++i) CHECK(std::abs(got[at(i)] - expected[at(i)]) < 2e-5f);
+    }
+  }
+}
+
+TEST_CASE("block sizes of rotations are those of turboquant-mlx") {
+  const std::int64_t sizes[][2] = {{64, 64},     {192, 192},   {448, 448},   {576, 192},
+                                   {1856, 64},   {2688, 896},  {3136, 448},  {1024, 1024},
+                                   {4096, 4096}, {5376, 1792}, {8192, 8192}, {3712, 128},
+                                   {12544, 1792}};
+  for (const auto& [cols, block] : sizes) CHECK(hadamard_block(cols) == block);
+}
+
+TEST_CASE("planar products of every table match the decoded rows for every tail") {
+  for (const Kernels* table : available_kernels()) {
+    for (const DType type : kPlanarTypes) {
+      const FormatKernels& format = table->format(type);
+      for (const std::int64_t group : {16, 32, 64, 128}) {
+        for (const ScaleType scale : {ScaleType::none, ScaleType::f32, ScaleType::f16,
+                                      ScaleType::bf16, ScaleType::e8m0, ScaleType::e4m3}) {
+          const std::int64_t cols = group == 64 ? 1984 : 3 * group;  // more than one piece
+          const Stored m = random_planar(type, 11, cols, group, scale, 5);
+          INFO(table->name << " " << info(type).name << " group " << group << " scales "
+                           << static_cast<int>(scale));
+          const auto x = random_floats(7 * cols, 1.0f, 3);
+          const auto acts = pack_activations(*table, format.act, x, cols);
+          AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+          const auto weights = decoded(select_kernels("reference").format(type), m);
+          CHECK(decoded(format, m) == weights);
+          for (const std::int64_t tokens : {1, 3, 7}) {
+            for (const std::int64_t rows : {1, 4, 10}) {
+              std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
+              format.matmul(m.view(), 1, rows, acts.bytes.data(), acts.stride, tokens, y.data(),
+                            rows + 1, scratch.data());
+              int wrong = 0;
+              for (std::int64_t t = 0; t < tokens; ++t) {
+                wrong += y[at(t * (rows + 1) + rows)] != 99.0f;
+                for (std::int64_t r = 0; r < rows; ++r) {
+                  double sum = 0, magnitude = 0;
+                  for (std::int64_t c = 0; c < cols; ++c) {
+                    const double term = static_cast<double>(weights[at((r + 1) * cols + c)]) *
+                                        static_cast<double>(acts.values[at(t * cols + c)]);
+                    sum += term;
+                    magnitude += std::abs(term);
+                  }
+                  const double error =
+                      std::abs(static_cast<double>(y[at(t * (rows + 1) + r)]) - sum);
+                  wrong += error > 1e-5 * magnitude;
+                }
+              }
+              CHECK(wrong == 0);
+            }
+          }
+        }
+      }
+    }
+  }
+}

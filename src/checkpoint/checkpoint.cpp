@@ -2,6 +2,7 @@
 #include <nemo/base/error.hpp>
 #include <nemo/base/half.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/folder_checkpoint.hpp>
 #include <nemo/checkpoint/gguf_checkpoint.hpp>
 #include <nemo/io/printable.hpp>
 
@@ -59,12 +60,24 @@ void Checkpoint::add(TensorRef tensor) {
   index_.emplace(kept.name, &kept);
 }
 
+void Checkpoint::pad_vocabulary(text::TokenizerData& data) const {
+  const auto vocab = static_cast<std::size_t>(config_.vocab);
+  if (data.tokens.size() > vocab) {
+    throw Error(ErrorCode::bad_file,
+                path_ + ": the tokenizer has " + std::to_string(data.tokens.size()) +
+                    " tokens but the embedding only " + std::to_string(vocab) + " rows");
+  }
+  if (data.types.empty()) data.types.assign(data.tokens.size(), text::TokenType::normal);
+  for (std::size_t id = data.tokens.size(); id < vocab; ++id) {
+    data.tokens.push_back("[PAD" + std::to_string(id) + "]");
+    data.types.push_back(text::TokenType::unused);
+  }
+}
+
 std::shared_ptr<const Checkpoint> open_checkpoint(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    throw Error(ErrorCode::unsupported, "'" + path.string() +
-                                            "' is a directory; Hugging Face and MLX directories "
-                                            "load in a later release: give a GGUF file");
+  if (std::filesystem::is_directory(path, ignored) || path.extension() == ".safetensors") {
+    return checkpoint_from_folder(read_model_folder(path));
   }
   return checkpoint_from_gguf(Gguf::open(path));
 }

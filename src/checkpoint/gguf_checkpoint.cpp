@@ -261,17 +261,7 @@ void GgufCheckpoint::map_layer(std::size_t index) {
 
 text::TokenizerData GgufCheckpoint::tokenizer() const {
   text::TokenizerData data = tokenizer_from_gguf(gguf_);
-  const auto vocab = static_cast<std::size_t>(config_.vocab);
-  if (data.tokens.size() > vocab) {
-    gguf_.fail("the tokenizer has " + std::to_string(data.tokens.size()) +
-               " tokens but the embedding only " + std::to_string(vocab) + " rows");
-  }
-  // The model can produce every row's id, so every row needs a token.
-  if (data.types.empty()) data.types.assign(data.tokens.size(), text::TokenType::normal);
-  for (std::size_t id = data.tokens.size(); id < vocab; ++id) {
-    data.tokens.push_back("[PAD" + std::to_string(id) + "]");
-    data.types.push_back(text::TokenType::unused);
-  }
+  pad_vocabulary(data);
   return data;
 }
 

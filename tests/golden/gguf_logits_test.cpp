@@ -1,6 +1,7 @@
 // Logits of the golden GGUF models (llama.cpp's, every tensor as float) against ours: exactly with
 // the reference kernels, within the error of 8-bit activations with the fast ones.
 #include "catch.hpp"
+#include "support/logits.hpp"
 #include "support/safetensors.hpp"
 
 #include <nemo/cache/dense_cache.hpp>
@@ -21,6 +22,9 @@
 namespace {
 
 namespace fs = std::filesystem;
+using nemo::test::max_difference;
+using nemo::test::mean_kl;
+using nemo::test::top1_agreement;
 
 /// One golden model: the file and what llama.cpp made of it.
 struct Golden {
@@ -70,44 +74,6 @@ std::vector<float> logits_of(const Golden& g, const nemo::Kernels& kernels, std:
   std::vector<float> out(g.logits.size());
   session.feed(g.tokens, positions, out.data(), {chunk, {}});
   return out;
-}
-
-double max_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    worst = std::max(worst, std::abs(double(a[i]) - double(b[i])));
-  return worst;
-}
-
-/// Mean over positions of KL(softmax(reference) || softmax(other)).
-double mean_kl(const std::vector<float>& reference, const std::vector<float>& other,
-               std::size_t vocab) {
-  double total = 0;
-  for (std::size_t at = 0; at < reference.size(); at += vocab) {
-    const auto log_sum = [&](const std::vector<float>& l) {
-      const double max =
-          double(*std::max_element(l.begin() + long(at), l.begin() + long(at + vocab)));
-      double sum = 0;
-      for (std::size_t i = 0; i < vocab; ++i) sum += std::exp(double(l[at + i]) - max);
-      return max + std::log(sum);
-    };
-    const double zr = log_sum(reference), zo = log_sum(other);
-    for (std::size_t i = 0; i < vocab; ++i) {
-      const double lr = double(reference[at + i]) - zr;
-      total += std::exp(lr) * (lr - (double(other[at + i]) - zo));
-    }
-  }
-  return total / (double(reference.size()) / double(vocab));
-}
-
-double top1_agreement(const std::vector<float>& a, const std::vector<float>& b, std::size_t vocab) {
-  const auto argmax = [&](const std::vector<float>& l, std::size_t at) {
-    return std::max_element(l.begin() + long(at), l.begin() + long(at + vocab)) -
-           (l.begin() + long(at));
-  };
-  int same = 0;
-  for (std::size_t at = 0; at < a.size(); at += vocab) same += argmax(a, at) == argmax(b, at);
-  return same / (double(a.size()) / double(vocab));
 }
 
 }  // namespace

@@ -13,6 +13,9 @@
 //              experts.up_proj.weight [E, m, L], experts.down_proj.weight [E, L, m],
 //              shared_experts.{up_proj.weight [s, d], down_proj.weight [d, s]},
 //              fc1_latent_proj.weight [L, d], fc2_latent_proj.weight [d, L] (latent models)}
+//   draft head (absent: none)  mtp.layers.J.* like layers.N.*, besides of the first
+//              mtp.layers.0.{enorm.weight [d], hnorm.weight [d], eh_proj.weight [d, 2d]} and of the
+//              last mtp.layers.J.final_layernorm.weight [d]
 #pragma once
 
 #include <nemo/checkpoint/config.hpp>
@@ -89,11 +92,11 @@ class Checkpoint {
   [[nodiscard]] const TensorRef* find(std::string_view name) const noexcept;
   /// Throws Error{bad_file} when absent.
   [[nodiscard]] const TensorRef& tensor(std::string_view name) const;
-  /// All tensors of the trunk, in file order.
+  /// All tensors of the trunk and of the draft head, layer by layer.
   [[nodiscard]] const std::deque<TensorRef>& tensors() const noexcept { return tensors_; }
-  /// Stored names that the trunk does not use: draft head, input scales, unknown ones.
+  /// Stored names that the network does not use: input scales, other towers, unknown ones.
   [[nodiscard]] std::span<const std::string> ignored() const noexcept { return ignored_; }
-  /// Bytes of the trunk's tensors.
+  /// Bytes of all tensors().
   [[nodiscard]] std::int64_t tensor_bytes() const noexcept;
 
   /// Throws Error{bad_file} or {unsupported} when the tokenizer is missing, broken or of a kind
@@ -109,6 +112,8 @@ class Checkpoint {
  protected:
   Checkpoint() = default;
   void add(TensorRef tensor);
+  /// Every row of the embedding gets a token: the model can produce its id.
+  void pad_vocabulary(text::TokenizerData& data) const;
 
   ModelConfig config_;
   std::string path_;

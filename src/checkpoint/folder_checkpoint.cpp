@@ -93,9 +93,9 @@ class FolderCheckpoint final : public Checkpoint {
   ModelFolder folder_;
   Json json_;
   StoredMatrices stored_;
-  std::string prefix_;       // of the trunk's tensors: "backbone."
-  std::string outer_;        // of lm_head and mtp: "" or "language_model."
-  std::string embeddings_;   // the module
+  std::string prefix_;                    // of the trunk's tensors: "backbone."
+  std::string outer_;                     // of lm_head and mtp: "" or "language_model."
+  std::string embeddings_;                // the module
   std::deque<std::vector<float>> decay_;  // A of each Mamba layer
 };
 
@@ -204,9 +204,9 @@ void FolderCheckpoint::map_attention(const std::string& from, const std::string&
 }
 
 /// Stacked as MLX does it, fused as newer exports of transformers do it, or one module an expert.
-void FolderCheckpoint::map_experts(const std::string& from, const std::string& to,
-                                   const char* name, const char* mlx_name, std::int64_t count,
-                                   std::int64_t rows, std::int64_t cols) {
+void FolderCheckpoint::map_experts(const std::string& from, const std::string& to, const char* name,
+                                   const char* mlx_name, std::int64_t count, std::int64_t rows,
+                                   std::int64_t cols) {
   const std::string stacked = from + "switch_mlp." + mlx_name;
   const std::string fused = from + "experts." + name;
   const std::string canonical = to + "experts." + name + ".weight";
@@ -242,9 +242,9 @@ void FolderCheckpoint::map_moe(const std::string& from, const std::string& to,
 /// A tensor that should have been used but was not means that the model would compute something
 /// else than its file says.
 void FolderCheckpoint::check_leftovers() {
-  static constexpr const char* kParts[] = {".scales",       ".biases",         ".codebook",
-                                           ".signs",        ".weight_scale",   ".weight_scale_2",
-                                           ".qjl_packed",   ".qjl_norms",      ".qjl_signs",
+  static constexpr const char* kParts[] = {".scales",       ".biases",           ".codebook",
+                                           ".signs",        ".weight_scale",     ".weight_scale_2",
+                                           ".qjl_packed",   ".qjl_norms",        ".qjl_signs",
                                            ".global_scale", ".weight_scale_inv", ".bias"};
   for (const SafeTensor& tensor : folder_.weights.tensors()) {
     if (stored_.was_used(tensor.name)) continue;
@@ -276,7 +276,8 @@ void append_ids(const Json& json, const std::string& where, std::vector<std::int
     return;
   }
   if (!json.is_number_unsigned() || json.get<std::uint64_t>() > (1u << 30)) {
-    throw Error(ErrorCode::bad_file, where + ": 'eos_token_id' must be a token id or a list of them");
+    throw Error(ErrorCode::bad_file,
+                where + ": 'eos_token_id' must be a token id or a list of them");
   }
   ids.push_back(json.get<std::int32_t>());
 }
@@ -286,8 +287,7 @@ text::TokenizerData FolderCheckpoint::tokenizer() const {
   if (json.empty()) stored_.fail("there is no tokenizer.json");
   text::TokenizerData data;
   try {
-    data =
-        text::load_tokenizer_json(json, read_optional(folder_.folder, "tokenizer_config.json"));
+    data = text::load_tokenizer_json(json, read_optional(folder_.folder, "tokenizer_config.json"));
   } catch (const Error& error) {
     throw Error(error.code(), folder_.name + ": " + error.what());
   }

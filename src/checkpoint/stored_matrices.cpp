@@ -15,8 +15,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Shape = std::vector<std::int64_t>;
 
-/// Scales are looked through for NaN and infinity up to here in each tensor: enough for a damaged or
-/// mis-converted file to show, little enough that a large model still starts at once.
+/// Scales are looked through for NaN and infinity up to here in each tensor: enough for a damaged
+/// or mis-converted file to show, little enough that a large model still starts at once.
 constexpr std::uint64_t kCheckedBytes = 1 << 20;
 
 Shape squeezed(const Shape& full) {
@@ -93,8 +93,9 @@ StoredMatrices::StoredMatrices(const Safetensors& weights, const Json& config, s
   const Json* fused = member(quantization_, "fuse_rotations");
   if (fused != nullptr && fused->is_boolean() && fused->get<bool>()) {
     throw Error(ErrorCode::unsupported,
-                name_ + ": config.json has 'fuse_rotations': such files hold a rotation that no "
-                        "computation undoes; convert the model again without it");
+                name_ +
+                    ": config.json has 'fuse_rotations': such files hold a rotation that no "
+                    "computation undoes; convert the model again without it");
   }
 }
 
@@ -197,8 +198,7 @@ void StoredMatrices::confirm(const std::string& stem, const std::string& mode, s
   differs("bits", bits);
   differs("group_size", group);
   const Json* said = member(from, "mode");
-  if ((said != nullptr ? *said : Json("affine")) != Json(mode) &&
-      member(from, "bits") != nullptr) {
+  if ((said != nullptr ? *said : Json("affine")) != Json(mode) && member(from, "bits") != nullptr) {
     fail("module " + in_quotes(stem) + ": config.json says mode " +
          (said != nullptr ? said->dump() : "affine") + ", the tensors say " + mode);
   }
@@ -290,8 +290,7 @@ void StoredMatrices::fill_mlx(TensorRef& ref, const std::string& stem, const Saf
   ++kinds_["MLX " + mode];
 }
 
-void StoredMatrices::fill_turbo(TensorRef& ref, const std::string& stem,
-                                const SafeTensor& weight) {
+void StoredMatrices::fill_turbo(TensorRef& ref, const std::string& stem, const SafeTensor& weight) {
   std::vector<float> levels = floats(require(stem + ".codebook"));
   switch (levels.size()) {
     case 2:
@@ -346,9 +345,9 @@ void StoredMatrices::fill_fp8(TensorRef& ref, const std::string& stem) {
   } else if (numbers == ref.count() * ref.rows()) {
     set_planes(ref, scale, float_scale_type(scale), ref.cols());
   } else {
-    throw Error(ErrorCode::unsupported,
-                name_ + ": tensor " + in_quotes(scale.name) + " has shape " +
-                    as_text(scale.shape) + "; known are one scale for a matrix and one for a row");
+    throw Error(ErrorCode::unsupported, name_ + ": tensor " + in_quotes(scale.name) +
+                                            " has shape " + as_text(scale.shape) +
+                                            "; known are one scale for a matrix and one for a row");
   }
   ++kinds_["FP8"];
 }

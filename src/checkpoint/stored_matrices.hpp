@@ -31,8 +31,8 @@ class StoredMatrices {
   StoredMatrices(const Safetensors& weights, const nlohmann::ordered_json& config,
                  std::string name);
 
-  /// The matrix (count = 0), or the `count` stacked ones, that module `stem` stores in `stem`.weight (or, of fused
-  /// experts, in `stem`). Throws Error{bad_file} or {unsupported}.
+  /// The matrix (count = 0), or the `count` stacked ones, that module `stem` stores in
+  /// `stem`.weight (or, of fused experts, in `stem`). Throws Error{bad_file} or {unsupported}.
   [[nodiscard]] TensorRef matrix(const std::string& stem, std::int64_t count, std::int64_t rows,
                                  std::int64_t cols);
   /// A stack of which each matrix is a module of its own: before + "J" + after.

@@ -53,10 +53,10 @@ class Repl {
     std::string line;
     for (bool warned = false;;) {
       if (interactive_) prompt();
-      interrupt_.clear();
       const auto event = reader_.next(line);
       if (event == LineReader::Event::end) break;
       if (event == LineReader::Event::interrupted) {
+        interrupt_.clear();
         if (warned || !interactive_) break;
         warned = true;
         std::fputs("\nCtrl-C again or /quit to leave\n", stderr);
@@ -79,6 +79,7 @@ class Repl {
                      e.code() == ErrorCode::capacity ? " (/reset starts a new conversation)" : "");
       }
       if (!interactive_ && interrupt_.flag()) break;
+      interrupt_.clear();  // it stopped the answer
     }
     if (interactive_) std::fputs("\n", stderr);
     if (failed > 0 && !interactive_) {

@@ -4,15 +4,39 @@
 #include <nemo/base/error.hpp>
 #include <nemo/version.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace {
 
 int report(const char* message, int exit_code) {
   std::fprintf(stderr, "nemo: %s\n", message);
   return exit_code;
+}
+
+/// The arguments, last first as CLI11 wants them. "--name=" means an empty value, which CLI11 would
+/// take from the next argument.
+std::vector<std::string> arguments(int argc, char** argv) {
+  std::vector<std::string> list;
+  bool options = true;  // until "--"
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    options = options && word != "--";
+    if (options && word.size() > 3 && word.starts_with("--") && word.ends_with('=') &&
+        word.find('=') == word.size() - 1) {
+      word.pop_back();
+      list.push_back(std::move(word));
+      word.clear();
+    }
+    list.push_back(std::move(word));
+  }
+  std::reverse(list.begin(), list.end());
+  return list;
 }
 
 }  // namespace
@@ -34,7 +58,7 @@ int main(int argc, char** argv) {
   nemo::cli::add_synth_command(app);
   nemo::cli::add_bench_command(app);
   try {
-    app.parse(argc, argv);
+    app.parse(arguments(argc, argv));
     return 0;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);

@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 namespace nemo::cli {
@@ -15,8 +17,14 @@ namespace {
 
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+// A Ctrl-C also writes a byte here, so that one which comes just before a wait for input ends that
+// wait. -1: nobody turns Ctrl-C into a flag.
+int wake[2] = {-1, -1};
 
 void on_interrupt(int) {
+  const int kept = errno;
+  (void)!::write(wake[1], "!", 1);
+  errno = kept;
   if (interrupted.exchange(true)) {
     std::signal(SIGINT, SIG_DFL);
     std::raise(SIGINT);
@@ -82,18 +90,36 @@ void print_timings(const GenerateResult& result) {
 }
 
 Interrupt::Interrupt() {
+  if (::pipe(wake) != 0) {
+    throw Error(ErrorCode::io, std::string("cannot make a pipe: ") + std::strerror(errno));
+  }
+  for (const int end : wake) {
+    ::fcntl(end, F_SETFD, FD_CLOEXEC);
+    ::fcntl(end, F_SETFL, O_NONBLOCK);
+  }
   interrupted = false;
   struct sigaction action {};
-  action.sa_handler = on_interrupt;  // no SA_RESTART: a waiting read() must return
+  action.sa_handler = on_interrupt;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
 }
 
-Interrupt::~Interrupt() { std::signal(SIGINT, SIG_DFL); }
+Interrupt::~Interrupt() {
+  std::signal(SIGINT, SIG_DFL);
+  for (int& end : wake) {
+    ::close(end);
+    end = -1;
+  }
+}
 
 const std::atomic<bool>& Interrupt::flag() const { return interrupted; }
 
-void Interrupt::clear() { interrupted = false; }
+void Interrupt::clear() {
+  char bytes[64];
+  while (::read(wake[0], bytes, sizeof bytes) > 0) {
+  }
+  interrupted = false;
+}
 
 LineReader::Event LineReader::next(std::string& line) {
   for (std::size_t searched = begin_;;) {
@@ -108,9 +134,12 @@ LineReader::Event LineReader::next(std::string& line) {
     buffer_.erase(0, begin_);
     begin_ = 0;
     searched = buffer_.size();
+    pollfd waited[2] = {{STDIN_FILENO, POLLIN, 0}, {wake[0], POLLIN, 0}};
+    if (::poll(waited, 2, -1) < 0 && errno == EINTR) continue;
+    if (waited[1].revents != 0) return Event::interrupted;
     char chunk[4096];
     const ssize_t got = ::read(STDIN_FILENO, chunk, sizeof chunk);
-    if (got < 0 && errno == EINTR) return Event::interrupted;
+    if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       throw Error(ErrorCode::io,
                   std::string("cannot read standard input: ") + std::strerror(errno));

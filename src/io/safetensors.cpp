@@ -240,7 +240,8 @@ Safetensors Safetensors::open_folder(const fs::path& folder) {
     if (std::find(names.begin(), names.end(), "model.safetensors") != names.end()) {
       return open(folder / "model.safetensors");
     }
-    if (const auto count = shard_count(names[0]); count && *count != static_cast<int>(names.size())) {
+    if (const auto count = shard_count(names[0]);
+        count && *count != static_cast<int>(names.size())) {
       throw Error(ErrorCode::io, in_quotes(folder.string()) + " holds " +
                                      std::to_string(names.size()) + " of " +
                                      std::to_string(*count) + " weight files");

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 #include <vector>
 
@@ -37,6 +38,11 @@ class Terminal {
     if (child_ == 0) {
       setsid();
       const int slave = open(name.c_str(), O_RDWR);  // becomes the controlling terminal
+      // Otherwise the system throws away what the program prints at the moment of a Ctrl-C.
+      termios settings{};
+      tcgetattr(slave, &settings);
+      settings.c_lflag |= NOFLSH;
+      tcsetattr(slave, TCSANOW, &settings);
       for (const int fd : {0, 1, 2}) dup2(slave, fd);
       close(master_);
       std::vector<char*> words = {const_cast<char*>(NEMO_PROGRAM)};

@@ -99,7 +99,7 @@ TEST_CASE("info and synth refuse what they cannot do in one line") {
   CHECK_THAT(failure({"info", "-m", folder.file("none.gguf")}, 1), Contains("No such file"));
   CHECK_THAT(failure({"info", "-m", folder.write("x", "text")}, 1), Contains("not a GGUF file"));
   CHECK_THAT(failure({"info", "-m", folder.write("x.json", "{")}, 1), Contains("not valid JSON"));
-  CHECK_THAT(failure({"info", "-m", folder.file(".")}, 1), Contains("is a directory"));
+  CHECK_THAT(failure({"info", "-m", folder.file(".")}, 1), Contains("holds no config.json"));
   CHECK_THAT(failure({"info", "-m", "nano", "--plan"}, 2), Contains("ambiguous"));
   CHECK_THAT(failure({"info"}, 2), Contains("--model is required"));
   CHECK_THAT(failure({"info", "-m", "x", "--ctx", "0"}, 2), Contains("--ctx"));

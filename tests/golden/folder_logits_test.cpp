@@ -112,8 +112,7 @@ TEST_CASE("reference kernels reproduce 600-token runs of golden folders") {
     INFO(g.name);
     std::vector<std::int64_t> positions;
     for (const std::int32_t p : g.ids("long.positions")) positions.push_back(p);
-    const auto own =
-        logits_of<Fp32Cache>(g, reference, g.ids("long.input_ids"), positions, 256);
+    const auto own = logits_of<Fp32Cache>(g, reference, g.ids("long.input_ids"), positions, 256);
     CHECK(max_difference(own, g.floats("long.logits_f32")) <= kTolerance);
   }
 }

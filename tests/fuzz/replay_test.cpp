@@ -32,6 +32,10 @@ void replay(const std::string& name, Target target) {
 
 }  // namespace
 
+#ifdef NEMO_HAS_FUZZ_FOLDER
+TEST_CASE("the folder corpus replays without a finding") { replay("folder", nemo_fuzz_folder); }
+#endif
+
 #ifdef NEMO_HAS_FUZZ_GGUF
 TEST_CASE("the GGUF corpus replays without a finding") { replay("gguf", nemo_fuzz_gguf); }
 #endif

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <map>
@@ -39,10 +40,10 @@ struct ClassSummary {
   std::int64_t bytes = 0;
   std::map<std::string, std::int64_t> types;  // tensors of each type
 
-  void add(DType type, std::int64_t elements, std::int64_t stored) {
+  void add(const std::string& type, std::int64_t elements, std::int64_t stored) {
     parameters += elements;
     bytes += stored;
-    ++types[std::string(info(type).name)];
+    ++types[type];
   }
   [[nodiscard]] double bits() const {
     return parameters == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters);
@@ -59,6 +60,7 @@ struct ClassSummary {
 /// Which part of the model a tensor belongs to, from its canonical or GGUF name.
 const char* class_of(const std::string& name) {
   const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
+  if (name.starts_with("mtp.")) return "draft head";
   if (has("embeddings.") || has("token_embd.")) return "embeddings";
   if (has("lm_head.") || name == "output.weight") return "head";
   if (has("shared_experts.") || has("_shexp.")) return "shared experts";
@@ -92,7 +94,8 @@ struct Report {
   std::vector<std::string> ignored;
   MemoryPlan plan;
 
-  void add(const std::string& name, DType type, std::int64_t elements, std::int64_t bytes) {
+  void add(const std::string& name, const std::string& type, std::int64_t elements,
+           std::int64_t bytes) {
     const std::string label = class_of(name);
     auto it = std::find_if(classes.begin(), classes.end(),
                            [&](const auto& entry) { return entry.first == label; });
@@ -126,7 +129,7 @@ Report report_file(const InfoFlags& flags) {
   r.container = checkpoint->container();
   r.config = checkpoint->config();
   for (const TensorRef& tensor : checkpoint->tensors()) {
-    r.add(tensor.name, tensor.type, tensor.elements(), tensor.bytes());
+    r.add(tensor.name, stored_form(tensor), tensor.elements(), tensor.bytes());
   }
   r.tokenizer = tokenizer_summary(*checkpoint);
   r.template_bytes = checkpoint->chat_template().size();
@@ -145,9 +148,39 @@ Report report_plan(const InfoFlags& flags) {
   for (const LayoutTensor& tensor : gguf_layout(r.config)) {
     const DType type = types.next(tensor);
     const std::int64_t rows = tensor.elements() / tensor.dims[0];
-    r.add(tensor.name, type, tensor.elements(), rows * row_bytes(type, tensor.dims[0]));
+    r.add(tensor.name, std::string(info(type).name), tensor.elements(),
+          rows * row_bytes(type, tensor.dims[0]));
   }
   return r;
+}
+
+/// "affine 4 g64" -> "4", "TurboQuant 3 g32" -> "3", "BF16" -> "bf16".
+std::string short_form(const std::string& form) {
+  const auto first = form.find(' ');
+  if (first != std::string::npos) return form.substr(first + 1, form.rfind(' ') - first - 1);
+  std::string text = form;
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+/// "embeddings 8, router bf16, experts 4; 4.70 bpw"
+std::string recipe(const Report& r) {
+  std::string text;
+  for (const auto& [name, summary] : r.classes) {
+    if (name == "norms, conv, biases") continue;
+    std::string forms;
+    for (const auto& [form, count] : summary.types) {
+      const std::string form_text = short_form(form);
+      if (("/" + forms + "/").find("/" + form_text + "/") == std::string::npos) {
+        forms += (forms.empty() ? "" : "/") + form_text;
+      }
+    }
+    text += (text.empty() ? "" : ", ") + name + " " + forms;
+  }
+  char bits[32];
+  std::snprintf(bits, sizeof bits, "; %.2f bpw", r.total.bits());
+  return text + bits;
 }
 
 Json layer_sizes(const ModelConfig& c) {
@@ -193,6 +226,7 @@ Json to_json(const Report& r) {
   json["mtp"] = {{"layers", c.mtp.size()}, {"parameters", c.mtp_parameters()}, {"used", false}};
   json["tensor_bytes"] = r.total.bytes;
   json["bits_per_weight"] = r.total.bits();
+  json["recipe"] = recipe(r);
   json["tensor_types"] = r.total.types;
   Json classes = Json::object();
   for (const auto& [name, summary] : r.classes) {
@@ -309,6 +343,7 @@ void print(const Report& r) {
     line("ignored tensors",
          std::to_string(r.ignored.size()) + ": " + names + (r.ignored.size() > 3 ? ", ..." : ""));
   }
+  line("recipe", recipe(r));
   print_classes(r);
   print_plan(r.plan);
 }
@@ -369,8 +404,10 @@ void add_info_command(CLI::App& app) {
   auto flags = std::make_shared<InfoFlags>();
   CLI::App* command = app.add_subcommand("info", "Show what a checkpoint is made of");
   command
-      ->add_option("-m,--model", flags->model,
-                   "A GGUF file or a config.json; with --plan also an architecture name of synth")
+      ->add_option(
+          "-m,--model", flags->model,
+          "A model's file or folder, or a config.json; with --plan also an architecture name of "
+          "synth")
       ->required();
   command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));

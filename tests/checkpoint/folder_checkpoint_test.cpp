@@ -9,6 +9,7 @@
 #include <nemo/model/weights.hpp>
 
 #include <cmath>
+#include <filesystem>
 #include <functional>
 
 using namespace nemo;
@@ -101,10 +102,21 @@ struct Model {
   BuiltTensor& operator[](const std::string& name) { return tensors["backbone." + name]; }
   void erase(const std::string& name) { tensors.erase("backbone." + name); }
 
+  /// Writes a folder of it, for what is read from further files.
+  std::filesystem::path write(const char* name) {
+    const auto folder = std::filesystem::temp_directory_path() / name;
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    write_file(folder / "config.json", config.dump());
+    write_file(folder / "model.safetensors", build_safetensors(tensors));
+    return folder;
+  }
   std::shared_ptr<const Checkpoint> open() {
     file = build_safetensors(tensors);
     return checkpoint_from_folder(
-        {"m", {}, config.dump(),
+        {"m",
+         {},
+         config.dump(),
          Safetensors::from_memory(std::as_bytes(std::span(file.data(), file.size())))});
   }
   std::string failure() {
@@ -197,8 +209,7 @@ TEST_CASE("experts kept apart are one stack of matrices viewed where they lie") 
   CHECK(up.count() == kExperts);
   REQUIRE(up.side.parts.size() == kExperts);
   for (int j = 0; j < kExperts; ++j) {
-    const auto& stored =
-        m["layers.1.mixer.experts." + std::to_string(j) + ".up_proj.weight"].bytes;
+    const auto& stored = m["layers.1.mixer.experts." + std::to_string(j) + ".up_proj.weight"].bytes;
     std::uint16_t bits = 0;
     std::memcpy(&bits, stored.data() + 2 * (5 * kHidden + 7), 2);
     CHECK(element(up, j, 5, 7) == to_float(BFloat16{bits}));
@@ -206,8 +217,8 @@ TEST_CASE("experts kept apart are one stack of matrices viewed where they lie") 
 }
 
 TEST_CASE("all prefixes and spellings of tensor names open") {
-  for (const char* prefix : {"backbone.", "model.", "language_model.backbone.",
-                             "language_model.model.", ""}) {
+  for (const char* prefix :
+       {"backbone.", "model.", "language_model.backbone.", "language_model.model.", ""}) {
     INFO(prefix);
     Model m;
     BuiltTensors renamed;
@@ -350,12 +361,21 @@ TEST_CASE("broken planes of quantized matrices are named") {
   CHECK(says(affine([&](Model& m) { m.erase(q + ".scales"); }), "q_proj.scales' is missing"));
   CHECK(says(affine([&](Model& m) { m.erase(q + ".biases"); }), "q_proj.biases' is missing"));
   CHECK(says(affine([&](Model& m) { m[q + ".biases"] = bf16({64, 4}, 1); }), "biases' has shape"));
-  CHECK(says(affine([&](Model& m) { m[q + ".scales"] = bf16({64, 3}, 1); }), "no number of groups"));
-  CHECK(says(affine([&](Model& m) { m[q + ".weight"] = random_bytes("U32", {64, 7}, 1); }),
+  CHECK(says(affine([&](Model& m) {
+               m[q + ".scales"] = bf16({64, 3}, 1);
+             }),
+             "no number of groups"));
+  CHECK(says(affine([&](Model& m) {
+               m[q + ".weight"] = random_bytes("U32", {64, 7}, 1);
+             }),
              "no whole number of bits"));
-  CHECK(says(affine([&](Model& m) { m[q + ".weight"] = random_bytes("U32", {64, 14}, 1); }),
+  CHECK(says(affine([&](Model& m) {
+               m[q + ".weight"] = random_bytes("U32", {64, 14}, 1);
+             }),
              "7 bits"));
-  CHECK(says(affine([&](Model& m) { m[q + ".weight"] = random_bytes("U32", {32, 16}, 1); }),
+  CHECK(says(affine([&](Model& m) {
+               m[q + ".weight"] = random_bytes("U32", {32, 16}, 1);
+             }),
              "has shape"));
   CHECK(says(affine([&](Model& m) {
                m[q + ".scales"].bytes[1] = '\x7f';
@@ -372,13 +392,13 @@ TEST_CASE("broken planes of quantized matrices are named") {
                m[q + ".scales"] = random_bytes("U8", {64, 2}, 2, 255, 1);
              }),
              "not finite"));
-  CHECK(says(failure_of([&](Model& m) { m[q + ".weight"] = random_bytes("I8", {64, 64}, 1); }),
+  CHECK(says(failure_of([&](Model& m) {
+               m[q + ".weight"] = random_bytes("I8", {64, 64}, 1);
+             }),
              "no known form"));
   CHECK(says(failure_of([&](Model& m) { m[q + ".weight"] = bf16({32, 64}, 1); }), "has shape"));
   CHECK(says(failure_of([&](Model& m) { m.erase(q + ".weight"); }), "is missing"));
-  CHECK(says(failure_of([&](Model& m) {
-               make_nvfp4(m, q, 64, kHidden, NAN, 1);
-             }),
+  CHECK(says(failure_of([&](Model& m) { make_nvfp4(m, q, 64, kHidden, NAN, 1); }),
              "weight_scale_2' is not finite"));
   CHECK(says(failure_of([&](Model& m) {
                make_nvfp4(m, q, 64, kHidden, 1, 1);
@@ -419,21 +439,24 @@ TEST_CASE("broken TurboQuant modules are named") {
   CHECK(says(turbo([&](Model& m) { m.erase(q + ".signs"); }), "signs' is missing"));
   CHECK(says(turbo([&](Model& m) { m.erase(q + ".scales"); }), "scales' is missing"));
   CHECK(says(turbo([&](Model& m) { m.erase(q + ".codebook"); }), "no whole number of bits"));
-  CHECK(says(turbo([&](Model& m) { m[q + ".weight"] = random_bytes("U32", {64, 8}, 1); }),
+  CHECK(says(turbo([&](Model& m) {
+               m[q + ".weight"] = random_bytes("U32", {64, 8}, 1);
+             }),
              "has shape"));
   CHECK(says(turbo([&](Model& m) { m[q + ".scales"].bytes[1] = '\x7e'; }), "not finite"));
 }
 
 TEST_CASE("quantization tensors and layers that nothing uses are refused") {
-  CHECK(says(failure_of([](Model& m) { m["layers.2.mixer.q_proj.scales"] = bf16({64, 2}, 1); }),
+  CHECK(says(failure_of([](Model& m) {
+               m["layers.2.mixer.q_proj.scales"] = bf16({64, 2}, 1);
+             }),
              "not stored in any form"));
   CHECK(says(failure_of([](Model& m) { m["layers.0.mixer.in_proj.bias"] = bf16({196}, 1); }),
              "not stored in any form"));
   CHECK(says(failure_of([](Model& m) { m["layers.4.norm.weight"] = bf16({kHidden}, 1); }),
              "does not have"));
   CHECK(says(failure_of([](Model& m) { m["layers.1.norm.weight"].bytes[1] = '\x7f'; }), "m: "));
-  CHECK(failure_of([](Model& m) { m["layers.2.mixer.k_proj.k_scale"] = scalar(1); }) ==
-        "no error");
+  CHECK(failure_of([](Model& m) { m["layers.2.mixer.k_proj.k_scale"] = scalar(1); }) == "no error");
 }
 
 TEST_CASE("contradictions inside config.json are named together with the folder") {
@@ -448,4 +471,60 @@ TEST_CASE("contradictions inside config.json are named together with the folder"
   CHECK(says(with("vocab_size", 49), "has shape"));
   CHECK(says(with("model_type", "llama"), "not a Nemotron-H"));
   CHECK(says(with("hidden_size", -1), "hidden size"));
+}
+
+TEST_CASE("tokenizer, template and sampling defaults come from the files of the folder") {
+  constexpr std::int64_t kLargeVocab = 4400;
+  Model m;
+  m.config["vocab_size"] = kLargeVocab;
+  m.config["eos_token_id"] = 2;
+  m["embeddings.weight"] = bf16({kLargeVocab, kHidden}, 1);
+  m.tensors["lm_head.weight"] = bf16({kLargeVocab, kHidden}, 2);
+  const auto folder = m.write("folder_files");
+  {
+    const auto bare = open_checkpoint(folder);
+    CHECK(bare->chat_template().empty());
+    CHECK(!bare->sampling().temperature);
+    CHECK_THROWS_WITH(bare->tokenizer(), Catch::Contains("no tokenizer.json"));
+  }
+  std::filesystem::copy_file(std::string(NEMO_SOURCE_DIR) + "/tests/data/tokenizer/tokenizer.json",
+                             folder / "tokenizer.json");
+  write_file(folder / "generation_config.json",
+             R"({"temperature":0.6,"top_p":0.95,"top_k":40,"eos_token_id":[2,11]})");
+  write_file(folder / "tokenizer_config.json", R"({"chat_template":"from the configuration"})");
+  const auto checkpoint = open_checkpoint(folder);
+  const text::TokenizerData data = checkpoint->tokenizer();
+  CHECK(data.tokens.size() == kLargeVocab);
+  CHECK(data.tokens.back() == "[PAD4399]");
+  CHECK(data.end_ids == std::vector<std::int32_t>{2, 11, 2});
+  CHECK(checkpoint->sampling().temperature == 0.6f);
+  CHECK(checkpoint->sampling().top_p == 0.95f);
+  CHECK(checkpoint->sampling().top_k == 40);
+  CHECK(checkpoint->chat_template() == "from the configuration");
+  write_file(folder / "tokenizer_config.json",
+             R"({"chat_template":[{"name":"tool_use","template":"t"},)"
+             R"({"name":"default","template":"d"}]})");
+  CHECK(checkpoint->chat_template() == "d");
+  write_file(folder / "chat_template.json", R"({"chat_template":"from json"})");
+  CHECK(checkpoint->chat_template() == "from json");
+  write_file(folder / "chat_template.jinja", "from jinja");
+  CHECK(checkpoint->chat_template() == "from jinja");
+  write_file(folder / "generation_config.json", R"({"do_sample":false,"temperature":0.6})");
+  CHECK(checkpoint->sampling().temperature == 0.0f);
+  write_file(folder / "generation_config.json", R"({"eos_token_id":"two"})");
+  CHECK_THROWS_WITH(checkpoint->tokenizer(), Catch::Contains("'eos_token_id'"));
+  CHECK(open_checkpoint(folder / "model.safetensors")->tensors().size() == 27);
+  std::filesystem::remove(folder / "config.json");
+  CHECK_THROWS_WITH(open_checkpoint(folder), Catch::Contains("holds no config.json"));
+}
+
+TEST_CASE("the form of every matrix has a name") {
+  Model m;
+  make_affine(m, "layers.2.mixer.q_proj", {64, kHidden}, 3, 32, 3);
+  make_nvfp4(m, "layers.2.mixer.k_proj", 32, kHidden, 1, 4);
+  const auto checkpoint = m.open();
+  const auto form = [&](const char* name) { return stored_form(checkpoint->tensor(name)); };
+  CHECK(form("layers.2.mixer.q_proj.weight") == "affine 3 g32");
+  CHECK(form("layers.2.mixer.k_proj.weight") == "nvfp4");
+  CHECK(form("layers.2.mixer.v_proj.weight") == "BF16");
 }

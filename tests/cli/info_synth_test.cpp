@@ -118,3 +118,15 @@ TEST_CASE("info and synth refuse what they cannot do in one line") {
   CHECK_THAT(failure({"info", "-m", folder.write("cut.gguf", broken)}, 1),
              Contains("the download is incomplete"));
 }
+
+TEST_CASE("info names the recipe of a folder") {
+  const std::string folders = NEMO_SOURCE_DIR "/tests/data/folders/";
+  const auto json = info_of({"-m", folders + "super-tq3a-tq2e-g32"});
+  CHECK(json["container"] == "safetensors, TurboQuant-MLX");
+  CHECK(json["recipe"] ==
+        "embeddings bf16, mamba projections 2, router bf16, experts 2, shared experts 2, "
+        "latent projections 2, attention 3, head 2; 3.02 bpw");
+  CHECK(json["classes"]["attention"]["types"]["TurboQuant 3 g32"] == 4);
+  CHECK(info_of({"-m", folders + "nano30b-mlx-wildmix"})["container"] ==
+        "safetensors, MLX affine + MLX mxfp4");
+}

@@ -95,25 +95,25 @@ struct KvQueries {
   const std::byte* packed;  // as pack_queries() left it; null for policies that need none
 };
 
-/// Layout of packed queries: int8 codes with one scale per row and group of the keys.
+/// Layout of packed queries: 16-bit codes with one scale per row and group of the keys.
 struct KvPackedQueries {
-  std::int8_t* codes;  // [rows, dim]
-  float* scales;       // [rows, groups]
-  std::int32_t* sums;  // [rows, groups] sum of the group's codes
+  std::int16_t* codes;  // [rows, dim], every quad of channels in the order 0, 2, 1, 3
+  float* scales;        // [rows, groups]
+  std::int32_t* sums;   // [rows, groups] sum of the group's codes
 
   static constexpr std::int64_t bytes(const KvSide& keys, std::int64_t rows) noexcept {
-    return (rows * (keys.dim + 8 * keys.groups()) + 63) / 64 * 64;
+    return (rows * (2 * keys.dim + 8 * keys.groups()) + 63) / 64 * 64;
   }
   static KvPackedQueries at(void* packed, const KvSide& keys, std::int64_t rows) noexcept {
     auto* base = static_cast<std::byte*>(packed);
-    std::byte* scales = base + rows * keys.dim;
-    return {reinterpret_cast<std::int8_t*>(base), reinterpret_cast<float*>(scales),
+    std::byte* scales = base + 2 * rows * keys.dim;
+    return {reinterpret_cast<std::int16_t*>(base), reinterpret_cast<float*>(scales),
             reinterpret_cast<std::int32_t*>(scales + 4 * rows * keys.groups())};
   }
 };
 
 /// rotate, encode and decode give the same bits on every instruction set; scores and mix may round
-/// queries and weights to integers (16-bit weights, 8-bit queries).
+/// queries and weights to 16 bits, and levels of codebooks to 1/127 of the largest.
 struct KvKernels {
   /// rows [count, dim] <- T rows, or the inverse.
   void (*rotate)(const KvTransform& transform, bool inverse, float* rows, std::int64_t ld,
@@ -130,7 +130,7 @@ struct KvKernels {
   /// out[r*ldo + t] = q[r] . key t for all tokens of the tiles
   void (*scores)(const KvSide& keys, const KvTiles& tiles, const KvQueries& q, std::int64_t rows,
                  float* out, std::int64_t ldo) noexcept;
-  /// out[r*ldo + c] += sum_t p[r*ldp + t] * value[t, c], p >= 0
+  /// out[r*ldo + c] += sum_t p[r*ldp + t] * value[t, c]
   void (*mix)(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
               std::int64_t rows, float* out, std::int64_t ldo) noexcept;
 };

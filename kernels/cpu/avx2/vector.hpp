@@ -31,6 +31,8 @@ constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
 // Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.
 constexpr int kPanelTokens = 4;
+// Query rows that share one pass over a packed KV tile: 4 x 2 int32 accumulators.
+constexpr int kKvRows = 4;
 
 /// Word lanes 0..n-1 all ones, n in [0, 8].
 NEMO_SIMD __m256i first_lanes(std::int64_t n) {
@@ -130,6 +132,14 @@ NEMO_SIMD void store_codes(F v, std::int8_t* p) {
       _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(shorts, shorts));
 }
+/// 8 numbers, each already rounded and within int16; every quad in the order 0, 2, 1, 3.
+NEMO_SIMD void store_quads(F v, std::int16_t* p) {
+  const __m256i words = _mm256_cvtps_epi32(v);
+  const __m128i shorts =
+      _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_shuffle_epi8(shorts, order));
+}
 NEMO_SIMD std::int32_t sum_rounded(F v) {
   const __m256i words = _mm256_cvtps_epi32(v);
   __m128i q = _mm_add_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
@@ -164,6 +174,11 @@ NEMO_SIMD I shift_left(I v) {
   return _mm256_slli_epi16(v, kCount);
 }
 NEMO_SIMD I shift_right(I v, int count) { return _mm256_srl_epi16(v, _mm_cvtsi32_si128(count)); }
+/// Every 16 bits as a signed number.
+template <int kCount>
+NEMO_SIMD I shift_signed_right(I v) {
+  return _mm256_srai_epi16(v, kCount);
+}
 template <int kCount>
 NEMO_SIMD I shift_words_right(I v) {
   return _mm256_srli_epi32(v, kCount);
@@ -187,7 +202,14 @@ NEMO_SIMD I where_bits(I v, I mask, I value) {
   const I none = _mm256_cmpeq_epi8(_mm256_and_si256(v, mask), _mm256_setzero_si256());
   return _mm256_andnot_si256(none, value);
 }
-/// table[index & 15] where both 128-bit lanes of `table` hold the same 16 bytes; index < 128.
+/// All ones in byte i where bit i of the 32 bits at p is set, else 0.
+NEMO_SIMD I spread_bits(const void* p) {
+  const I own = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const I bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201));
+  const I bytes = _mm256_shuffle_epi8(broadcast_word(p), own);
+  return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+}
+/// table[index & 15] where both 128-bit lanes of `table` hold the same 16 bytes; 0 for index > 127.
 NEMO_SIMD I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
 /// Shifts each 128-bit lane right by kBytes bytes.
 template <int kBytes>
@@ -242,6 +264,11 @@ constexpr int kSignedBias = 0;
 NEMO_SIMD I signed_codes(I v) { return v; }
 
 NEMO_SIMD I widen_pairs(I shorts) { return _mm256_madd_epi16(shorts, _mm256_set1_epi16(1)); }
+
+/// Word r of acc += the product of words r of a and b as pairs of int16.
+NEMO_SIMD I add_dot_shorts(I acc, I a, I b) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+}
 
 /// The largest code of the class that kMaxCode falls in.
 constexpr int dot_class(int max_code) {

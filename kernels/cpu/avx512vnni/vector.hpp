@@ -37,6 +37,8 @@ constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
 // Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.
 constexpr int kPanelTokens = 8;
+// Query rows that share one pass over a packed KV tile: 16 int32 accumulators hide the latency.
+constexpr int kKvRows = 16;
 
 NEMO_SIMD __mmask16 first_lanes(std::int64_t n) {
   return static_cast<__mmask16>((1u << static_cast<unsigned>(n)) - 1u);
@@ -115,6 +117,13 @@ NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
 NEMO_SIMD void store_codes(F v, std::int8_t* p) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
+/// 16 numbers, each already rounded and within int16; every quad in the order 0, 2, 1, 3.
+NEMO_SIMD void store_quads(F v, std::int16_t* p) {
+  const __m256i shorts = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
+  const __m256i order = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shuffle_epi8(shorts, order));
+}
 NEMO_SIMD std::int32_t sum_rounded(F v) { return _mm512_reduce_add_epi32(_mm512_cvtps_epi32(v)); }
 
 // --- bytes and int32 ------------------------------------------------------------------------
@@ -144,6 +153,11 @@ NEMO_SIMD I shift_left(I v) {
   return _mm512_slli_epi16(v, kCount);
 }
 NEMO_SIMD I shift_right(I v, int count) { return _mm512_srl_epi16(v, _mm_cvtsi32_si128(count)); }
+/// Every 16 bits as a signed number.
+template <int kCount>
+NEMO_SIMD I shift_signed_right(I v) {
+  return _mm512_srai_epi16(v, kCount);
+}
 template <int kCount>
 NEMO_SIMD I shift_words_right(I v) {
   return _mm512_srli_epi32(v, kCount);
@@ -166,7 +180,14 @@ NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
 NEMO_SIMD I where_bits(I v, I mask, I value) {
   return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(v, mask), value);
 }
-/// table[index & 15] where every 128-bit lane of `table` holds the same 16 bytes; index < 128.
+/// All ones in byte i where bit i of the 64 bits at p is set, else 0.
+NEMO_SIMD I spread_bits(const void* p) {
+  std::uint64_t bits;
+  __builtin_memcpy(&bits, p, 8);
+  return _mm512_movm_epi8(bits);
+}
+/// table[index & 15] where every 128-bit lane of `table` holds the same 16 bytes; 0 for index >
+/// 127.
 NEMO_SIMD I look_up(I table, I index) { return _mm512_shuffle_epi8(table, index); }
 /// Shifts each 128-bit lane right by kBytes bytes.
 template <int kBytes>
@@ -221,6 +242,9 @@ NEMO_SIMD I row_sums(I a, I b, I c, I d) {
 // flipped) and 128 * sum(activations) is taken off afterwards, all exactly in int32.
 constexpr int kSignedBias = 128;
 NEMO_SIMD I signed_codes(I v) { return xor_bits(v, all_bytes(0x80)); }
+
+/// Word r of acc += the product of words r of a and b as pairs of int16.
+NEMO_SIMD I add_dot_shorts(I acc, I a, I b) { return _mm512_dpwssd_epi32(acc, a, b); }
 
 /// Instruction sets without VNNI need different code for different ranges of the codes.
 constexpr int dot_class(int) { return 0; }

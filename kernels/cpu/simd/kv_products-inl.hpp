@@ -1,0 +1,364 @@
+// Integer products on packed KV tiles; included after the instruction set's vector.hpp.
+//
+// A tile is expanded once to 16-bit levels and then serves all query rows. Products of pairs of
+// 16-bit numbers add up in int32 and are exact; only queries and weights are rounded, to 16 bits:
+//   score[r, t] = sum_g qs[r, g] * ks[g, t] * sum_c q16[r, c] * level[t, c]
+//   out[r, c]  += unit[r] * sum_t w16[r, t] * level[t, c],    w = p * scale of the token
+// Lanes are 16 tokens of a key tile or 16 channels of a value tile, the codes of a lane are quads
+// of channels or tokens: nothing is ever summed across lanes. Levels are bytes, rounded to 1/127 of
+// the largest: that adds 1 % to the error of 4-bit codes.
+#pragma once
+
+#include "lanes-inl.hpp"
+
+#include <nemo/kv_kernels.hpp>
+#include <nemo/tensor/lloyd_max.hpp>
+
+namespace nemo {
+namespace {
+
+constexpr std::int64_t kBatchTiles = 8;
+constexpr std::int64_t kBatchTokens = kBatchTiles * kKvTileTokens;
+// The largest sum of 16-bit times 8-bit numbers: a group of keys, a batch of values.
+static_assert(kKvMaxDim * 32767 * 255 < std::int64_t{1} << 31 && kBatchTokens <= kKvMaxDim);
+
+// A row of 64 codes is kRowVectors vectors of bytes, or of int32 lanes.
+constexpr int kRowVectors = 16 / kLanes;
+// Expanded rows: 32 shorts with codes 0 and 2 of every lane, then 32 with codes 1 and 3.
+constexpr std::int64_t kRowShorts = 64;
+
+template <int kBits>
+struct ByteLevels {
+  alignas(64) std::int8_t values[1 << kBits];
+  float scale;  // level = scale * byte
+};
+template <int kBits>
+constexpr ByteLevels<kBits> make_byte_levels() {
+  ByteLevels<kBits> table{};
+  const auto levels = lloyd_max_levels<kBits>();
+  const float largest = levels[levels.size() - 1];
+  for (std::size_t k = 0; k < levels.size(); ++k) {
+    const float x = levels[k] / largest * 127.0f;
+    table.values[k] = static_cast<std::int8_t>(x < 0 ? x - 0.5f : x + 0.5f);
+  }
+  table.scale = largest / 127.0f;
+  return table;
+}
+template <int kBits>
+constexpr ByteLevels<kBits> kByteLevels = make_byte_levels<kBits>();
+
+/// Expands rows of 64 codes to levels.
+template <int kBits, bool kAffine>
+class CodeRows {
+  static constexpr bool kTable = kBits < 8 && !kAffine;
+  static constexpr int kTables = kTable && kBits > 4 ? 1 << (kBits - 4) : 1;
+
+ public:
+  static constexpr float kScale = [] {
+    if constexpr (kTable) return kByteLevels<kBits>.scale;
+    return 1.0f;
+  }();
+
+  NEMO_SIMD CodeRows() {
+    if constexpr (kTable) {
+      for (int n = 0; n < kTables; ++n) {
+        alignas(16) std::int8_t chunk[16] = {};
+        __builtin_memcpy(chunk, kByteLevels<kBits>.values + 16 * n, kBits > 4 ? 16 : 1 << kBits);
+        tables_[n] = broadcast_16_bytes(chunk);
+      }
+    }
+  }
+
+  /// Rows j..j+3 of a tile of `rows` rows; j is a multiple of 4.
+  NEMO_SIMD void expand(const std::byte* tile, std::int64_t rows, std::int64_t j,
+                        std::int16_t* out) const {
+    for (int v = 0; v < kRowVectors; ++v) {
+      I codes[4];
+      load(tile, rows, j, v, codes);
+      for (int k = 0; k < 4; ++k) {
+        const I level = level_of(codes[k]);
+        std::int16_t* to = out + k * kRowShorts + v * 2 * kLanes;
+        if constexpr (kAffine) {
+          store_bytes(and_bits(level, all_words(0x00ff00ff)), to);
+          store_bytes(and_bits(shift_right<8>(level), all_words(0x00ff00ff)), to + 32);
+        } else {
+          store_bytes(shift_signed_right<8>(shift_left<8>(level)), to);
+          store_bytes(shift_signed_right<8>(level), to + 32);
+        }
+      }
+    }
+  }
+
+ private:
+  /// Vector v of four rows of codes.
+  NEMO_SIMD static void load(const std::byte* tile, std::int64_t rows, std::int64_t j, int v,
+                             I (&out)[4]) {
+    const std::int64_t at = v * 4 * kLanes;
+    if constexpr (kBits == 8) {
+      for (int k = 0; k < 4; ++k) out[k] = load_bytes(tile + (j + k) * 64 + at);
+      return;
+    }
+    for (I& code : out) code = all_bytes(0);
+    if constexpr ((kBits & 4) != 0) {
+      const I low = all_bytes(15);
+      const I a = load_bytes(tile + j * 32 + at), b = load_bytes(tile + j * 32 + 64 + at);
+      out[0] = and_bits(a, low);
+      out[1] = and_bits(shift_right<4>(a), low);
+      out[2] = and_bits(b, low);
+      out[3] = and_bits(shift_right<4>(b), low);
+      tile += rows * 32;
+    }
+    if constexpr ((kBits & 2) != 0) {
+      const I mask = all_bytes((kBits & 4) != 0 ? 0x30 : 3);
+      const I a = load_bytes(tile + j * 16 + at);
+      if constexpr ((kBits & 4) != 0) {
+        out[0] = or_bits(out[0], and_bits(shift_left<4>(a), mask));
+        out[1] = or_bits(out[1], and_bits(shift_left<2>(a), mask));
+        out[2] = or_bits(out[2], and_bits(a, mask));
+        out[3] = or_bits(out[3], and_bits(shift_right<2>(a), mask));
+      } else {
+        out[0] = and_bits(a, mask);
+        out[1] = and_bits(shift_right<2>(a), mask);
+        out[2] = and_bits(shift_right<4>(a), mask);
+        out[3] = and_bits(shift_right<6>(a), mask);
+      }
+      tile += rows * 16;
+    }
+    if constexpr ((kBits & 1) != 0) {
+      const I top = all_bytes(1 << (kBits - 1));
+      for (int k = 0; k < 4; ++k) {
+        out[k] = or_bits(out[k], and_bits(spread_bits(tile + (j + k) * 8 + at / 8), top));
+      }
+    }
+  }
+
+  NEMO_SIMD I level_of(I code) const {
+    if constexpr (!kTable) {
+      return code;
+    } else if constexpr (kTables == 1) {
+      return look_up(tables_[0], code);
+    } else {
+      // In the table of a code's own high bits its index is 0x70..0x7f, in others above: 0.
+      I level = all_bytes(0);
+      for (int n = 0; n < kTables; ++n) {
+        const I index = add_bytes(xor_bits(code, all_bytes(n << 4)), all_bytes(0x70));
+        level = or_bits(level, look_up(tables_[n], index));
+      }
+      return level;
+    }
+  }
+
+  I tables_[kTables] = {};
+};
+
+/// Rounds n numbers, a multiple of 16, to 16 bits of their largest magnitude; every quad in the
+/// order 0, 2, 1, 3, as expanded rows are. Returns the unit.
+template <class At>
+NEMO_SIMD float round_to_shorts(std::int64_t n, At at, std::int16_t* out, std::int32_t* sum) {
+  F most(0.0f);
+  for (std::int64_t i = 0; i < n; i += kLanes) most = greater(absolute(at(i)), most);
+  const float top = largest(most);
+  const F inverse(top > 0.0f ? 32767.0f / top : 0.0f);
+  std::int32_t total = 0;
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const F code = round_even(at(i) * inverse);
+    store_quads(code, out + i);
+    if (sum != nullptr) total += sum_rounded(code);
+  }
+  if (sum != nullptr) *sum = total;
+  return top / 32767.0f;
+}
+
+void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
+                  std::byte* packed) noexcept {
+  const KvPackedQueries to = KvPackedQueries::at(packed, keys, rows);
+  for (std::int64_t i = 0; i < rows * keys.groups(); ++i) {  // groups of a row lie side by side
+    const float* x = q + i * keys.group;
+    to.scales[i] = round_to_shorts(
+        keys.group, [&](std::int64_t c) NEMO_SIMD_LAMBDA { return nemo::load(x + c); },
+        to.codes + i * keys.group, to.sums + i);
+  }
+}
+
+/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r).
+template <int kRows>
+NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
+                          const std::int16_t* operand, std::int64_t ld,
+                          I (&acc)[kRows][kRowVectors]) {
+  for (auto& row : acc) {
+    for (I& v : row) v = all_words(0);
+  }
+  for (std::int64_t j = 0; j < quads; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      I level[kRowVectors];
+      for (int v = 0; v < kRowVectors; ++v) {
+        level[v] = load_bytes(levels + j * kRowShorts + half * 32 + v * 2 * kLanes);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const I x = broadcast_word(operand + r * ld + 4 * j + 2 * half);
+        for (int v = 0; v < kRowVectors; ++v) acc[r][v] = add_dot_shorts(acc[r][v], level[v], x);
+      }
+    }
+  }
+}
+
+/// Calls fn<kRows>(first row) for blocks of at most kKvRows rows.
+template <class Fn>
+NEMO_SIMD void for_row_blocks(std::int64_t rows, Fn fn) {
+  std::int64_t r = 0;
+  for (; r + kKvRows <= rows; r += kKvRows) fn.template operator()<kKvRows>(r);
+  if constexpr (kKvRows > 4) {
+    for (; r + 4 <= rows; r += 4) fn.template operator()<4>(r);
+  }
+  switch (rows - r) {
+    case 3:
+      return fn.template operator()<3>(r);
+    case 2:
+      return fn.template operator()<2>(r);
+    case 1:
+      return fn.template operator()<1>(r);
+    default:
+      return;
+  }
+}
+
+template <int kBits, bool kAffine>
+void score_tiles(const KvSide& keys, const KvTiles& tiles, const KvQueries& queries,
+                 std::int64_t rows, float* out, std::int64_t ldo) noexcept {
+  const KvPackedQueries q = KvPackedQueries::at(const_cast<std::byte*>(queries.packed), keys, rows);
+  const CodeRows<kBits, kAffine> codes;
+  const std::int64_t groups = keys.groups();
+  alignas(64) std::int16_t levels[kKvMaxDim / 4 * kRowShorts];
+  for (std::int64_t i = 0; i < tiles.count; ++i) {
+    const std::byte* tile = tiles.codes + i * keys.tile_bytes();
+    const Half* scales = tiles.scales + i * keys.tile_scales();
+    for (std::int64_t j = 0; j < keys.dim / 4; j += 4) {
+      codes.expand(tile, keys.dim / 4, j, levels + j * kRowShorts);
+    }
+    for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
+      for (std::int64_t g = 0; g < groups; ++g) {
+        I acc[kRows][kRowVectors];
+        dot_levels(levels + g * keys.group / 4 * kRowShorts, keys.group / 4,
+                   q.codes + row * keys.dim + g * keys.group, keys.dim, acc);
+        for (int v = 0; v < kRowVectors; ++v) {
+          const Half* lanes = scales + g * 16 + v * kLanes;
+          const F scale = load(lanes) * F(CodeRows<kBits, kAffine>::kScale);
+          for (int r = 0; r < kRows; ++r) {
+            const std::int64_t at = (row + r) * groups + g;
+            F s = to_floats(acc[r][v]) * scale;
+            if constexpr (kAffine) {
+              s = fma(load(lanes + groups * 16), F(static_cast<float>(q.sums[at])), s);
+            }
+            float* to = out + (row + r) * ldo + i * 16 + v * kLanes;
+            store(fma(s, F(q.scales[at]), g == 0 ? F(0.0f) : load(to)), to);
+          }
+        }
+      }
+    });
+  }
+}
+
+template <int kBits, bool kAffine>
+void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
+               std::int64_t all_rows, float* out, std::int64_t ldo) noexcept {
+  constexpr std::int64_t kMixRows = 64;
+  const CodeRows<kBits, kAffine> codes;
+  const std::int64_t groups = values.groups();
+  alignas(64) std::int16_t levels[kBatchTiles * 4 * kRowShorts];
+  alignas(64) std::int16_t weights[kMixRows * kBatchTokens];
+  float units[kMixRows], offsets[kMixRows];
+  for (std::int64_t first = 0; first < tiles.count; first += kBatchTiles) {
+    const std::int64_t rest = tiles.count - first;
+    const std::int64_t n = rest < kBatchTiles ? rest : kBatchTiles;
+    for (std::int64_t row0 = 0; row0 < all_rows; row0 += kMixRows) {
+      const std::int64_t rows = all_rows - row0 < kMixRows ? all_rows - row0 : kMixRows;
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const Half* scales = tiles.scales + first * values.tile_scales() + g * 16;
+        // Scales of the batch side by side, and affine biases.
+        alignas(64) float scale[kBatchTokens], bias[kBatchTokens];
+        for (std::int64_t t = 0; t < n * 16; t += kLanes) {
+          const Half* from = scales + t / 16 * values.tile_scales() + t % 16;
+          store(load(from), scale + t);
+          if constexpr (kAffine) store(load(from + groups * 16), bias + t);
+        }
+        for (std::int64_t r = 0; r < rows; ++r) {
+          const float* row = p + (row0 + r) * ldp + first * 16;
+          units[r] = round_to_shorts(
+                         n * 16,
+                         [&](std::int64_t t) NEMO_SIMD_LAMBDA {
+                           return nemo::load(row + t) * nemo::load(scale + t);
+                         },
+                         weights + r * kBatchTokens, nullptr) *
+                     CodeRows<kBits, kAffine>::kScale;
+          if constexpr (kAffine) {
+            F total(0.0f);
+            for (std::int64_t t = 0; t < n * 16; t += kLanes) {
+              total = fma(load(row + t), load(bias + t), total);
+            }
+            offsets[r] = sum(total);
+          }
+        }
+        for (std::int64_t c = g * values.group; c < (g + 1) * values.group; c += 16) {
+          for (std::int64_t i = 0; i < n; ++i) {
+            codes.expand(tiles.codes + (first + i) * values.tile_bytes(), values.dim / 4, c / 4,
+                         levels + i * 4 * kRowShorts);
+          }
+          for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
+            I acc[kRows][kRowVectors];
+            dot_levels(levels, n * 4, weights + row * kBatchTokens, kBatchTokens, acc);
+            for (int r = 0; r < kRows; ++r) {
+              for (int v = 0; v < kRowVectors; ++v) {
+                float* to = out + (row0 + row + r) * ldo + c + v * kLanes;
+                F before = load(to);
+                if constexpr (kAffine) before = before + F(offsets[row + r]);
+                store(fma(to_floats(acc[r][v]), F(units[row + r]), before), to);
+              }
+            }
+          });
+        }
+      }
+    }
+  }
+}
+
+/// Calls fn<kBits, kAffine>() for how a side is coded.
+template <class Fn>
+NEMO_SIMD void with_code(const KvSide& side, Fn fn) {
+  const auto with_bits = [&]<bool kAffine>() NEMO_SIMD_LAMBDA {
+    switch (side.bits) {
+      case 2:
+        return fn.template operator()<2, kAffine>();
+      case 3:
+        return fn.template operator()<3, kAffine>();
+      case 4:
+        return fn.template operator()<4, kAffine>();
+      case 5:
+        return fn.template operator()<5, kAffine>();
+      case 6:
+        return fn.template operator()<6, kAffine>();
+      case 7:
+        return fn.template operator()<7, kAffine>();
+      default:
+        return fn.template operator()<8, kAffine>();
+    }
+  };
+  if (side.code == KvCode::affine) return with_bits.template operator()<true>();
+  with_bits.template operator()<false>();
+}
+
+void kv_scores(const KvSide& keys, const KvTiles& tiles, const KvQueries& q, std::int64_t rows,
+               float* out, std::int64_t ldo) noexcept {
+  with_code(keys, [&]<int kBits, bool kAffine>() {
+    score_tiles<kBits, kAffine>(keys, tiles, q, rows, out, ldo);
+  });
+}
+
+void kv_mix(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
+            std::int64_t rows, float* out, std::int64_t ldo) noexcept {
+  with_code(values, [&]<int kBits, bool kAffine>() {
+    mix_tiles<kBits, kAffine>(values, tiles, p, ldp, rows, out, ldo);
+  });
+}
+
+}  // namespace
+}  // namespace nemo

@@ -1,5 +1,6 @@
 // nemo info: what a checkpoint is made of and what memory it will take.
 #include "src/cli/commands.hpp"
+#include "src/cli/options.hpp"
 
 #include <nemo/base/error.hpp>
 #include <nemo/cache/kv_spec.hpp>
@@ -403,12 +404,9 @@ void run(const InfoFlags& flags) {
 void add_info_command(CLI::App& app) {
   auto flags = std::make_shared<InfoFlags>();
   CLI::App* command = app.add_subcommand("info", "Show what a checkpoint is made of");
-  command
-      ->add_option(
-          "-m,--model", flags->model,
-          "A model's file or folder, or a config.json; with --plan also an architecture name of "
-          "synth")
-      ->required();
+  add_model_flag(*command, flags->model);
+  command->get_option("--model")->description(
+      "A model's file or folder, or a config.json; with --plan also an architecture name of synth");
   command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
   command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");

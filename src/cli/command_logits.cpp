@@ -22,8 +22,8 @@ struct LogitsOptions {
 
 void run(const LogitsOptions& options) {
   const std::vector<std::int32_t> ids =
-      options.tokens.empty() ? parse_ids(read_text(options.tokens_file), options.tokens_file)
-                             : parse_ids(options.tokens, "--tokens");
+      options.tokens_file.empty() ? parse_ids(options.tokens, "--tokens")
+                                  : parse_ids(read_text(options.tokens_file), options.tokens_file);
   if (ids.empty()) throw Error(ErrorCode::bad_input, "no token ids given");
   if (options.chunk < 1) throw Error(ErrorCode::usage, "--chunk: at least 1 token");
   LoadOptions load_options = options.load;

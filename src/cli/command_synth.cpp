@@ -79,13 +79,13 @@ void add_synth_command(CLI::App& app) {
       ->required();
   command->add_option("-o,--out", flags->out, "The GGUF file to write")->required();
   command->add_option("--layers", flags->layers, "Keep only the first N layers")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1000000));
   command->add_option(
       "--type", flags->options.mix,
       "Weight format or llama.cpp mix: F16, Q8_0, Q4_0, Q4_K_M, ... (default Q4_0)");
   command->add_option("--seed", flags->options.seed, "Seed of the random weights (default 1)");
   command->add_option("-t,--threads", flags->options.threads, "Threads (default: all cores)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1024));
   command->add_flag("--force", flags->force, "Replace an existing file");
   flags->options.threads = 0;
   command->callback([flags] { run(*flags); });

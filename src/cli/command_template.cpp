@@ -22,6 +22,7 @@ struct TemplateFlags {
 
 /// The checkpoint's template with its own bos and eos texts.
 text::ChatTemplate template_of_model(const std::string& path) {
+  if (path.empty()) throw Error(ErrorCode::usage, "needs --model or --template");
   const auto checkpoint = open_checkpoint(path);
   const text::Tokenizer tokenizer(checkpoint->tokenizer());
   const auto text_of = [&](std::optional<std::int32_t> id) {
@@ -54,6 +55,7 @@ void add_template_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("template", "Print the prompt that a chat request becomes");
   add_model_flag(*command, flags->model);
+  command->get_option("--model")->required(false);  // --template does without
   command->add_option("--template", flags->template_file,
                       "A Jinja file in place of the model's own");
   command

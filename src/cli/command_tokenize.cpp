@@ -3,7 +3,7 @@
 #include "src/cli/options.hpp"
 
 #include <nemo/base/error.hpp>
-#include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/gguf_checkpoint.hpp>
 #include <nemo/text/tokenizer.hpp>
 #include <nemo/text/tokenizer_json.hpp>
 
@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <utility>
 
 namespace nemo::cli {
 namespace {
@@ -29,7 +30,15 @@ text::Tokenizer open_tokenizer(const std::string& path) {
   std::error_code error;
   fs::path json = path;
   if (fs::is_directory(json, error)) json /= "tokenizer.json";
-  if (json.extension() != ".json") return text::Tokenizer(open_checkpoint(path)->tokenizer());
+  if (json.extension() != ".json") {
+    // Any GGUF will do here, bare vocabularies and those of other architectures too.
+    Gguf gguf = Gguf::open(path);
+    const auto architecture = gguf.find_string("general.architecture").value_or("");
+    if (gguf.tensors().empty() || !architecture.starts_with("nemotron_h")) {
+      return text::Tokenizer(tokenizer_from_gguf(gguf));
+    }
+    return text::Tokenizer(checkpoint_from_gguf(std::move(gguf))->tokenizer());
+  }
   const fs::path config = json.parent_path() / "tokenizer_config.json";
   const bool configured = fs::exists(config, error);
   return text::Tokenizer(text::load_tokenizer_json(

@@ -2,6 +2,7 @@
 #include "src/cli/commands.hpp"
 
 #include <nemo/base/error.hpp>
+#include <nemo/io/printable.hpp>
 #include <nemo/version.hpp>
 
 #include <algorithm>
@@ -9,13 +10,15 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace {
 
-int report(const char* message, int exit_code) {
-  std::fprintf(stderr, "nemo: %s\n", message);
+int report(std::string_view message, int exit_code) {
+  // Messages quote names and flags, which may hold anything.
+  std::fprintf(stderr, "nemo: %s\n", nemo::one_line(message).c_str());
   return exit_code;
 }
 
@@ -62,7 +65,11 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    return report((std::string(e.what()) + "; see nemo --help").c_str(), 2);
+    std::string message = e.what();
+    if (argc > 1 && app.get_subcommands().empty()) {
+      message = "unknown command or flag " + nemo::in_quotes(argv[1]);
+    }
+    return report(message + "; see nemo --help", 2);
   } catch (const nemo::Error& e) {
     return report(e.what(), e.code() == nemo::ErrorCode::usage ? 2 : 1);
   } catch (const std::bad_alloc&) {

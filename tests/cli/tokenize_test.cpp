@@ -114,4 +114,8 @@ TEST_CASE("tokenize says in one line what is wrong") {
   fails({"tokenize", "-m", path, "--text", "a", "--file", "b"}, 2, "--text");
   fails({"tokenize", "-m", "/no/such/model", "--text", "a"}, 1, "/no/such/model");
   fails({"tokenize", "--bogus"}, 2, "--bogus");
+  fails({"tokenize", "--two\nlines"}, 2, "--two?lines");
+  fails({"tokenise"}, 2, "'tokenise'");
+  fails({"--bogus"}, 2, "'--bogus'");
+  fails({}, 2, "subcommand");
 }

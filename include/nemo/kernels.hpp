@@ -158,6 +158,13 @@ struct Kernels {
                    std::int64_t ldo) noexcept;
 
   const KvKernels* kv;  // of quantized caches: kv_kernels.hpp
+
+  // --- yardsticks: the most this table's multiply units do, without memory traffic -------------
+  /// Runs `rounds` rounds and returns the operations (a multiplication and an addition are two).
+  /// `sink` gives a start value and takes a result, so that nothing can be left out.
+  std::int64_t (*peak_f32)(std::int64_t rounds, float* sink) noexcept;
+  std::int64_t (*peak_dot4)(std::int64_t rounds, std::int32_t* sink) noexcept;  // codes 0..15
+  std::int64_t (*peak_dot8)(std::int64_t rounds, std::int32_t* sink) noexcept;  // signed bytes
 };
 
 /// The best table this CPU can run (or the one named by `force`); throws Error{usage} listing the
@@ -165,5 +172,16 @@ struct Kernels {
 [[nodiscard]] const Kernels& select_kernels(std::string_view force = "");
 /// Tables this CPU can run, slowest (reference) first.
 [[nodiscard]] std::span<const Kernels* const> available_kernels() noexcept;
+
+/// A table of this build, and whether this CPU can run it.
+struct KernelChoice {
+  const Kernels* table;
+  std::string_view missing;  // the first CPU feature that is absent; empty: it runs
+};
+/// All tables of this build, slowest first.
+[[nodiscard]] std::span<const KernelChoice> kernel_choices() noexcept;
+
+/// The instruction sets of this CPU that matter for these kernels, used by a table or not.
+[[nodiscard]] std::span<const std::string_view> cpu_features() noexcept;
 
 }  // namespace nemo

@@ -6,12 +6,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <sys/resource.h>
+
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
 
 namespace nemo {
 
 double measure_read_bandwidth(int threads) {
-  constexpr std::int64_t kBytes = std::int64_t{1} << 30;
+  constexpr std::int64_t kBytes = std::int64_t{512} << 20;
   constexpr std::int64_t kItemWords = (std::int64_t{4} << 20) / 8;
   constexpr std::int64_t kItems = kBytes / 8 / kItemWords;
   AlignedBuffer<std::uint64_t> buffer(static_cast<std::size_t>(kBytes / 8));
@@ -36,6 +41,28 @@ double measure_read_bandwidth(int threads) {
   volatile std::uint64_t sink = sums[0];
   static_cast<void>(sink);
   return best;
+}
+
+std::string cpu_name() {
+#ifdef __APPLE__
+  char text[128] = {};
+  std::size_t size = sizeof text - 1;
+  if (sysctlbyname("machdep.cpu.brand_string", text, &size, nullptr, 0) == 0) return text;
+#else
+  // x86 says "model name"; ARM kernels only the numbers of implementer and part.
+  std::ifstream file("/proc/cpuinfo");
+  std::string implementer;
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    if (line.starts_with("model name")) return line.substr(colon + 2);
+    if (line.starts_with("CPU implementer")) implementer = line.substr(colon + 2);
+    if (line.starts_with("CPU part")) {
+      return "ARM implementer " + implementer + " part " + line.substr(colon + 2);
+    }
+  }
+#endif
+  return "unknown CPU";
 }
 
 std::int64_t peak_resident_bytes() {

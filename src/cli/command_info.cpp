@@ -1,5 +1,6 @@
 // nemo info: what a checkpoint is made of and what memory it will take.
 #include "src/cli/commands.hpp"
+#include "src/cli/cpu_report.hpp"
 #include "src/cli/options.hpp"
 
 #include <nemo/base/error.hpp>
@@ -32,6 +33,7 @@ struct InfoFlags {
   std::string mix = "Q4_K_M";
   std::string kv;  // a further policy to list
   bool plan = false;
+  bool cpu = false;
   bool json = false;
 };
 
@@ -405,15 +407,25 @@ void add_info_command(CLI::App& app) {
   auto flags = std::make_shared<InfoFlags>();
   CLI::App* command = app.add_subcommand("info", "Show what a checkpoint is made of");
   add_model_flag(*command, flags->model);
-  command->get_option("--model")->description(
+  command->get_option("--model")->required(false)->description(
       "A model's file or folder, or a config.json; with --plan also an architecture name of synth");
   command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
   command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");
   command->add_option("--type", flags->mix, "Quantization of the plan (default Q4_K_M)");
   command->add_option("--kv", flags->kv, "A further KV cache policy to plan for");
+  command->add_flag("--cpu", flags->cpu,
+                    "Show this CPU and which kernels it runs, instead of a model");
   command->add_flag("--json", flags->json, "Print JSON");
-  command->callback([flags] { run(*flags); });
+  command->callback([flags] {
+    if (flags->cpu) {
+      print_cpu_report(flags->json);
+    } else if (flags->model.empty()) {
+      throw Error(ErrorCode::usage, "--model is required, or --cpu to see what this machine runs");
+    } else {
+      run(*flags);
+    }
+  });
 }
 
 }  // namespace nemo::cli

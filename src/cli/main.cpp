@@ -59,7 +59,9 @@ int main(int argc, char** argv) {
   nemo::cli::add_perplexity_command(app);
   nemo::cli::add_eval_command(app);
   nemo::cli::add_synth_command(app);
-  nemo::cli::add_bench_command(app);
+  std::string command_line = "nemo";
+  for (int i = 1; i < argc; ++i) command_line += std::string(" ") + argv[i];
+  nemo::cli::add_bench_command(app, command_line);
   try {
     app.parse(arguments(argc, argv));
     return 0;

@@ -58,7 +58,7 @@ class Bench {
                step_bytes(depth + done);
     }
     return run("pp" + std::to_string(tokens), tokens, depth, bytes, [&] {
-      session_->feed(prompt, {options_.chunk_tokens, {}});
+      session_->feed(prompt, {options_.chunk_tokens, {}, profile_});
     });
   }
 
@@ -69,7 +69,7 @@ class Bench {
       bytes += static_cast<double>(decode_weight_bytes(model_.weights())) + step_bytes(depth + i);
     }
     return run("tg" + std::to_string(tokens), tokens, depth, bytes, [&] {
-      for (const std::int32_t id : ids) session_->feed({&id, 1});
+      for (const std::int32_t id : ids) session_->feed({&id, 1}, {1, {}, profile_});
     });
   }
 
@@ -85,13 +85,15 @@ class Bench {
     session_->reset();
     session_->fill_with_noise(depth);
     const auto start = session_->save();
+    BenchmarkResult result;
     std::vector<double> speeds;
     for (int i = -1; i < options_.repetitions; ++i) {
       session_->restore(*start);
+      profile_ = options_.profile && i >= 0 ? &result.profile : nullptr;
       const double seconds = seconds_of(job);
       if (i >= 0) speeds.push_back(static_cast<double>(tokens) / seconds);
     }
-    BenchmarkResult result;
+    if (options_.profile) result.profiled_tokens = tokens * options_.repetitions;
     result.test = std::move(name);
     result.depth = depth;
     const auto n = static_cast<double>(speeds.size());
@@ -111,6 +113,7 @@ class Bench {
   double read_bandwidth_;
   std::unique_ptr<Session> session_;
   std::size_t kv_bytes_per_token_ = session_->kv_bytes_per_token();
+  Profile* profile_ = nullptr;  // of the repetition that runs
 };
 
 }  // namespace

@@ -50,6 +50,10 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
 
 void run_products(Compute& compute, std::span<const Product> products) {
   Arena::Scope scope(compute.arena);
+  Profile::Products timer(compute.profile);
+  for (const Product& p : products) {
+    if (p.tokens > 0) timer.add(p.w->rows * p.w->row_size(), p.w->rows * p.w->cols, p.tokens);
+  }
   // 64 rows of a 4-bit matrix are ~100 KiB, some 5 us of streaming: small enough to balance, large
   // enough to hide the hand-out. With many tokens the same rows cost far more, so items shrink.
   constexpr std::int64_t kRowsPerItem = 64;

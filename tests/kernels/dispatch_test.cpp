@@ -19,6 +19,44 @@ TEST_CASE("the reference comes first, the default is the last, and every table i
   }
 }
 
+TEST_CASE(
+    "every table of the build is a choice, and those without a missing feature are available") {
+  std::set<const nemo::Kernels*> usable;
+  for (const nemo::KernelChoice& choice : nemo::kernel_choices()) {
+    INFO(choice.table->name);
+    if (choice.missing.empty()) {
+      usable.insert(choice.table);
+      continue;
+    }
+    // The feature named as missing is not one that the CPU reports.
+    for (const std::string_view feature : nemo::cpu_features()) CHECK(feature != choice.missing);
+    CHECK_THROWS_WITH(nemo::select_kernels(choice.table->name),
+                      Contains(std::string(choice.missing)));
+  }
+  const auto available = nemo::available_kernels();
+  CHECK(usable == std::set<const nemo::Kernels*>(available.begin(), available.end()));
+}
+
+TEST_CASE("the yardsticks count operations in proportion to their rounds") {
+  for (const nemo::Kernels* table : nemo::available_kernels()) {
+    INFO(table->name);
+    float value = 1e-3f;
+    CHECK(table->peak_f32(200, &value) == 2 * table->peak_f32(100, &value));
+    CHECK(table->peak_f32(1, &value) >= 2);
+    // a <- a/2 + s settles at 2 s in every chain.
+    float one = 0.25f;
+    const auto chains = table->peak_f32(1000, &one);
+    CHECK(one > 0.0f);
+    CHECK(chains % 2000 == 0);
+    for (const auto dot : {table->peak_dot4, table->peak_dot8}) {
+      std::int32_t sink = 1;
+      const auto once = dot(1, &sink);
+      CHECK(once >= 2);
+      CHECK(dot(7, &sink) == 7 * once);
+    }
+  }
+}
+
 TEST_CASE("an unknown kernel name is a usage error that lists what there is") {
   try {
     (void)nemo::select_kernels("sse9");

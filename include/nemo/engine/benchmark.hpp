@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nemo/engine/model.hpp>
+#include <nemo/model/profile.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -17,6 +18,7 @@ struct BenchmarkOptions {
   std::vector<std::int64_t> depths = {0};           // tokens already in the cache
   std::int64_t chunk_tokens = 512;
   int repetitions = 5;
+  bool profile = false;  // also say where the time went
 };
 
 struct BenchmarkResult {
@@ -29,6 +31,9 @@ struct BenchmarkResult {
   double bytes_per_second = 0;
   double bandwidth_fraction = 0;  // of the measured read bandwidth
   std::int64_t rss_bytes = 0;     // peak resident memory of the process so far
+  /// Sums over all timed repetitions, which fed `profiled_tokens` tokens.
+  Profile profile;
+  std::int64_t profiled_tokens = 0;  // 0: not asked for
 };
 
 /// Runs every test at every depth; `report` sees each result as it is made. One untimed repetition

@@ -34,6 +34,7 @@ class ModelSession final : public Session {
     const std::int64_t vocab = model_.config().vocab;
     const auto total = static_cast<std::int64_t>(tokens.size());
     has_logits_ = false;
+    compute_.profile = options.profile;
     std::size_t next = 0;  // first position not yet written
     std::vector<std::int64_t> wanted;
     std::vector<float> rows;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nemo/base/progress.hpp>
+#include <nemo/model/profile.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,7 @@ namespace nemo {
 struct FeedOptions {
   std::int64_t chunk_tokens = 512;  // prefill granularity; changes rounding only
   ProgressCallback progress;        // (tokens done, tokens total); false cancels
+  Profile* profile = nullptr;       // collects where the time went; null: not measured
 };
 
 /// What a session looks like whatever its KV policy. Not thread-safe itself; any number of sessions

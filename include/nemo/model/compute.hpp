@@ -5,6 +5,7 @@
 #include <nemo/base/arena.hpp>
 #include <nemo/base/parallel.hpp>
 #include <nemo/kernels.hpp>
+#include <nemo/model/profile.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,7 @@ struct Compute {
   /// Whether int8 activations carry a second int8 plane with what the first one rounded away. Set
   /// by the forward pass: for few tokens weights are waited for anyway and the precision is free.
   bool fine_activations = false;
+  Profile* profile = nullptr;  // null: nobody asks where the time goes
   Arena arena;
   AlignedBuffer<std::byte> scratch;
 };

@@ -95,6 +95,7 @@ class NemotronH {
 
   void embed(Compute& compute, std::span<const std::int32_t> tokens, float* h,
              std::int64_t ld) const {
+    const Profile::Scope timer(compute.profile, Profile::Part::embed);
     const Matrix& table = weights_->embeddings;
     for (std::size_t t = 0; t < tokens.size(); ++t) {
       float* row = h + static_cast<std::int64_t>(t) * ld;
@@ -113,20 +114,28 @@ class NemotronH {
       auto* normed = compute.arena.take<float>(tokens * ld);
       auto* mixed = compute.arena.take<float>(tokens * ld);
       const int norm_threads = tokens >= 8 ? compute.threads : 1;
-      parallel_for(norm_threads, tokens, [&](std::int64_t t) {
-        compute.kernels.rms_norm(h + t * ld, layer.norm.data(), d, config().norm_eps,
-                                 normed + t * ld);
-      });
+      {
+        const Profile::Scope timer(compute.profile, Profile::Part::norm);
+        parallel_for(norm_threads, tokens, [&](std::int64_t t) {
+          compute.kernels.rms_norm(h + t * ld, layer.norm.data(), d, config().norm_eps,
+                                   normed + t * ld);
+        });
+      }
       Activations x(compute, normed, tokens, d, ld);
       if (const auto* m = std::get_if<Mamba2Weights>(&layer.mixer)) {
+        const Profile::Scope timer(compute.profile, Profile::Part::mamba);
         mamba2(compute, *m, x, state.mamba[mamba_slot++], mixed, ld);
       } else if (const auto* a = std::get_if<AttentionWeights>(&layer.mixer)) {
+        const Profile::Scope timer(compute.profile, Profile::Part::attention);
         attention(compute, *a, x, state.kv, attention_slot++, state.tokens, mixed, ld);
       } else if (const auto* f = std::get_if<MlpWeights>(&layer.mixer)) {
+        const Profile::Scope timer(compute.profile, Profile::Part::mlp);
         mlp(compute, *f, x, mixed, ld);
       } else {
+        const Profile::Scope timer(compute.profile, Profile::Part::moe);
         moe(compute, std::get<MoeWeights>(layer.mixer), x, mixed, ld);
       }
+      const Profile::Scope timer(compute.profile, Profile::Part::norm);
       parallel_for(norm_threads, tokens,
                    [&](std::int64_t t) { compute.kernels.add(mixed + t * ld, d, h + t * ld); });
     }
@@ -135,6 +144,7 @@ class NemotronH {
   void head(Compute& compute, const float* h, std::int64_t ld,
             std::span<const std::int64_t> positions, float* logits) const {
     if (positions.empty()) return;
+    const Profile::Scope timer(compute.profile, Profile::Part::head);
     const std::int64_t d = config().hidden;
     const auto count = static_cast<std::int64_t>(positions.size());
     auto* rows = compute.arena.take<float>(count * ld);

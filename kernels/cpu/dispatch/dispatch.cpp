@@ -13,12 +13,6 @@
 namespace nemo {
 namespace {
 
-/// A table this build contains, and the first CPU feature of its list that is absent ("" = runs).
-struct Candidate {
-  const Kernels* table;
-  std::string_view missing;
-};
-
 #if defined(NEMO_HAVE_AVX2) || defined(NEMO_HAVE_AVX512VNNI)
 
 // A macro because __builtin_cpu_supports takes string literals only. It asks CPUID and, for the
@@ -53,9 +47,8 @@ std::string_view missing_for_avx2() noexcept {
 #undef NEMO_NEED
 #endif
 
-/// Tables of this build, slowest first.
-std::vector<Candidate> candidates() {
-  std::vector<Candidate> all{{&kReferenceKernels, ""}};
+std::vector<KernelChoice> choices() {
+  std::vector<KernelChoice> all{{&kReferenceKernels, ""}};
 #ifdef NEMO_HAVE_AVX2
   all.push_back({&kAvx2Kernels, missing_for_avx2()});
 #endif
@@ -67,8 +60,8 @@ std::vector<Candidate> candidates() {
 
 std::vector<const Kernels*> runnable() {
   std::vector<const Kernels*> tables;
-  for (const Candidate& candidate : candidates()) {
-    if (candidate.missing.empty()) tables.push_back(candidate.table);
+  for (const KernelChoice& choice : choices()) {
+    if (choice.missing.empty()) tables.push_back(choice.table);
   }
   return tables;
 }
@@ -80,6 +73,11 @@ std::span<const Kernels* const> available_kernels() noexcept {
   return tables;
 }
 
+std::span<const KernelChoice> kernel_choices() noexcept {
+  static const std::vector<KernelChoice> all = choices();
+  return all;
+}
+
 const Kernels& select_kernels(std::string_view force) {
   if (force.empty()) return *available_kernels().back();
   std::string names;
@@ -87,10 +85,10 @@ const Kernels& select_kernels(std::string_view force) {
     if (table->name == force) return *table;
     names += (names.empty() ? "" : ", ") + std::string(table->name);
   }
-  for (const Candidate& candidate : candidates()) {
-    if (candidate.table->name != force) continue;
+  for (const KernelChoice& choice : kernel_choices()) {
+    if (choice.table->name != force) continue;
     throw Error(ErrorCode::usage, "kernels '" + std::string(force) + "' need the CPU feature '" +
-                                      std::string(candidate.missing) +
+                                      std::string(choice.missing) +
                                       "', which this machine lacks; available: " + names);
   }
   throw Error(ErrorCode::usage,

@@ -236,6 +236,26 @@ void mix_half(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
   }
 }
 
+// Scalar yardsticks: one chain each, which is what a plain loop reaches.
+std::int64_t peak_f32(std::int64_t rounds, float* sink) noexcept {
+  float acc = 0.0f;
+  for (std::int64_t r = 0; r < rounds; ++r) acc = acc * 0.5f + sink[0];
+  sink[0] = acc;
+  return 2 * rounds;
+}
+
+std::int64_t peak_dot(std::int64_t rounds, std::int32_t* sink) noexcept {
+  const auto code = static_cast<std::int8_t>(sink[0] & 15);
+  auto act = static_cast<std::int8_t>(1);
+  std::uint32_t acc = 0;
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    acc += static_cast<std::uint32_t>(code * act);
+    act = static_cast<std::int8_t>((act + 3) & 63);
+  }
+  sink[0] = static_cast<std::int32_t>(acc);
+  return 2 * rounds;
+}
+
 }  // namespace
 }  // namespace reference
 
@@ -262,6 +282,9 @@ constinit const Kernels kReferenceKernels = {
     .scores_half = reference::scores_half,
     .mix_half = reference::mix_half,
     .kv = &kReferenceKvKernels,
+    .peak_f32 = reference::peak_f32,
+    .peak_dot4 = reference::peak_dot,
+    .peak_dot8 = reference::peak_dot,
 };
 
 }  // namespace nemo

@@ -4,6 +4,7 @@
 
 #include "attention-inl.hpp"
 #include "mamba-inl.hpp"
+#include "peak-inl.hpp"
 #include "rotate-inl.hpp"
 
 namespace nemo {
@@ -34,6 +35,9 @@ constexpr Kernels make_kernels(std::string_view name, const FormatKernels* forma
       .scores_half = scores_half,
       .mix_half = mix_half,
       .kv = kv,
+      .peak_f32 = peak_f32,
+      .peak_dot4 = peak_dot<15>,
+      .peak_dot8 = peak_dot<128>,
   };
 }
 

@@ -1,0 +1,43 @@
+// What this machine can do at most, and how near each weight format's product comes to it.
+#pragma once
+
+#include <nemo/kernels.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+namespace nemo {
+
+/// The limits, for one kernel table and number of threads.
+struct MachineLimits {
+  double read_bytes_per_second = 0;
+  double f32_ops_per_second = 0;
+  double dot4_ops_per_second = 0;  // 4-bit codes times int8
+  double dot8_ops_per_second = 0;  // int8 times int8
+};
+[[nodiscard]] MachineLimits measure_limits(const Kernels& kernels, int threads);
+
+struct RooflineOptions {
+  std::int64_t cols = 4096;   // of the matrices, rounded down to whole blocks
+  std::int64_t tokens = 512;  // of the batch
+  /// Of the one-token matrix, and at most of the batch's; far more than the last cache holds.
+  std::int64_t matrix_bytes = std::int64_t{256} << 20;
+};
+
+/// One format's product: with one token it waits for memory, with many for arithmetic.
+struct FormatSpeed {
+  DType type = DType::f32;
+  double bytes_per_second = 0;    // weights read, one token, a matrix far larger than the caches
+  double bandwidth_fraction = 0;  // of what the memory delivers
+  double ops_per_second = 0;      // a batch of tokens
+  double peak_fraction = 0;       // of dot4_ops, or of f32_ops for formats on the float road
+};
+
+/// Measures every format in turn that is a matrix by itself (not planar), about a second each;
+/// `report` sees each result as it is made.
+void measure_formats(const Kernels& kernels, int threads, std::span<const DType> types,
+                     const MachineLimits& limits, const RooflineOptions& options,
+                     const std::function<void(const FormatSpeed&)>& report);
+
+}  // namespace nemo

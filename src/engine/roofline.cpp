@@ -1,0 +1,143 @@
+// Timing products of single formats on made-up matrices, beside the machine's limits.
+#include <nemo/base/aligned.hpp>
+#include <nemo/base/error.hpp>
+#include <nemo/base/machine.hpp>
+#include <nemo/base/parallel.hpp>
+#include <nemo/engine/roofline.hpp>
+#include <nemo/model/matrix.hpp>
+#include <nemo/tensor/random_blocks.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace nemo {
+namespace {
+
+double seconds_of(const std::function<void()>& job) {
+  const auto start = std::chrono::steady_clock::now();
+  job();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The shortest of several runs: three at least, then until about half a second is over.
+double fastest_seconds(const std::function<void()>& job) {
+  constexpr double kBudgetSeconds = 0.5;
+  double best = 1e30;
+  double total = 0;
+  for (int run = 0; run < 3 || (run < 50 && total < kBudgetSeconds); ++run) {
+    const double seconds = seconds_of(job);
+    best = std::min(best, seconds);
+    total += seconds;
+  }
+  return best;
+}
+
+/// Operations a second of all threads together in a kernel table's yardstick loop.
+template <class Sink>
+double peak(int threads, Sink start, std::int64_t (*loop)(std::int64_t, Sink*) noexcept) {
+  // Runs of about 5 ms: long beside starting a parallel region, short beside other processes.
+  std::int64_t rounds = 1 << 12;
+  for (double seconds = 0; seconds < 0.005; rounds *= 2) {
+    Sink sink = start;
+    seconds = seconds_of([&] { loop(rounds, &sink); });
+  }
+  std::int64_t ops = 0;
+  const double seconds = fastest_seconds([&] {
+    parallel_for(threads, threads, [&](std::int64_t i) {
+      Sink sink = start;
+      const std::int64_t done = loop(rounds, &sink);
+      if (i == 0) ops = done;
+    });
+  });
+  return static_cast<double>(ops) * threads / seconds;
+}
+
+/// A matrix of about `bytes` bytes: random rows, repeated.
+class TestMatrix {
+ public:
+  TestMatrix(DType type, std::int64_t cols, std::int64_t bytes) {
+    constexpr std::int64_t kDistinct = 64;
+    matrix_.type = type;
+    matrix_.count = 1;
+    matrix_.cols = cols;
+    const std::int64_t row = matrix_.row_size();
+    matrix_.rows = std::max(bytes / row / kDistinct, std::int64_t{1}) * kDistinct;
+    bytes_ = AlignedBuffer<std::byte>(static_cast<std::size_t>(matrix_.bytes()));
+    for (std::int64_t r = 0; r < kDistinct; ++r) {
+      random_row(type, cols, 0.1f, static_cast<std::uint64_t>(r), bytes_.data() + r * row);
+    }
+    for (std::int64_t r = kDistinct; r < matrix_.rows; ++r) {
+      std::memcpy(bytes_.data() + r * row, bytes_.data() + (r - kDistinct) * row,
+                  static_cast<std::size_t>(row));
+    }
+    matrix_.data = bytes_.data();
+  }
+  [[nodiscard]] const Matrix& get() const noexcept { return matrix_; }
+
+ private:
+  Matrix matrix_;
+  AlignedBuffer<std::byte> bytes_;
+};
+
+/// Seconds of one product with `tokens` activation rows, which are quantized beforehand.
+double product_seconds(const Kernels& kernels, int threads, const Matrix& w, std::int64_t tokens) {
+  Compute compute(kernels, threads);
+  compute.fine_activations = tokens == 1;  // as in a decoding step
+  Arena::Scope scope(compute.arena);
+  const std::int64_t ldx = padded(w.cols);
+  auto* x = compute.arena.take<float>(tokens * ldx);
+  for (std::int64_t i = 0; i < tokens * ldx; ++i) {
+    x[i] = static_cast<float>(i * 37 % 101 - 50) / 50.0f;
+  }
+  Activations rows(compute, x, tokens, w.cols, ldx);
+  auto* y = compute.arena.take<float>(tokens * padded(w.rows));
+  const Product product{&w, 0, rows.form(w), tokens, y, padded(w.rows)};
+  return fastest_seconds([&] { run_products(compute, {&product, 1}); });
+}
+
+}  // namespace
+
+MachineLimits measure_limits(const Kernels& kernels, int threads) {
+  return {measure_read_bandwidth(threads), peak(threads, 1e-3f, kernels.peak_f32),
+          peak(threads, 1, kernels.peak_dot4), peak(threads, 1, kernels.peak_dot8)};
+}
+
+void measure_formats(const Kernels& kernels, int threads, std::span<const DType> types,
+                     const MachineLimits& limits, const RooflineOptions& options,
+                     const std::function<void(const FormatSpeed&)>& report) {
+  if (options.tokens < 1) throw Error(ErrorCode::usage, "--tokens: at least 1");
+  for (const DType type : types) {
+    const FormatKernels& format = kernels.format(type);
+    if (format.matmul == nullptr || is_planar(type)) continue;
+    const std::int64_t block = info(type).block_elements;
+    const std::int64_t cols = options.cols / block * block;
+    if (cols < block) {
+      throw Error(ErrorCode::usage, "--cols: " + std::string(info(type).name) + " needs at least " +
+                                        std::to_string(block));
+    }
+    FormatSpeed speed;
+    speed.type = type;
+    {
+      const TestMatrix large(type, cols, options.matrix_bytes);
+      const double seconds = product_seconds(kernels, threads, large.get(), 1);
+      speed.bytes_per_second = static_cast<double>(large.get().bytes()) / seconds;
+      speed.bandwidth_fraction = speed.bytes_per_second / limits.read_bytes_per_second;
+    }
+    // About 4 GOP; a small batch gets a matrix that comes from memory, like the experts of a MoE.
+    const std::int64_t rows = std::max<std::int64_t>(2'000'000'000 / cols / options.tokens, 1024);
+    const TestMatrix small(type, cols,
+                           std::min(rows * row_bytes(type, cols), options.matrix_bytes));
+    const double seconds = product_seconds(kernels, threads, small.get(), options.tokens);
+    speed.ops_per_second =
+        2.0 * static_cast<double>(small.get().rows * cols * options.tokens) / seconds;
+    const double most =
+        format.act == ActFormat::f32 ? limits.f32_ops_per_second : limits.dot4_ops_per_second;
+    speed.peak_fraction = speed.ops_per_second / most;
+    report(speed);
+  }
+}
+
+}  // namespace nemo

@@ -132,13 +132,19 @@ void PackedCache::append(const Kernels& kernels, std::int64_t layer, std::int64_
       const std::int64_t count = std::min(kKvTileTokens - lane, end - p);
       std::byte* block = writable(head.packed, tile / kBlockTiles, at.bytes);
       const std::int64_t i = tile % kBlockTiles;
-      kernels.kv->encode(l.keys, k + (p - first) * stride, stride, lane, count,
-                         block + i * l.keys.tile_bytes(),
-                         reinterpret_cast<Half*>(block + at.key_scales) + i * l.keys.tile_scales());
-      kernels.kv->encode(
-          l.values, v + (p - first) * stride, stride, lane, count,
-          block + at.value_codes + i * l.values.tile_bytes(),
-          reinterpret_cast<Half*>(block + at.value_scales) + i * l.values.tile_scales());
+      const auto encode = [&](const KvSide& side, const float* rows, std::byte* codes,
+                              std::byte* scales) {
+        codes += i * side.tile_bytes();
+        auto* tile_scales = reinterpret_cast<Half*>(scales) + i * side.tile_scales();
+        // What a rewind left behind must not make equal sequences differ when they are saved.
+        if (lane == 0 && count < kKvTileTokens) {
+          std::fill_n(codes, side.tile_bytes(), std::byte{0});
+          std::fill_n(tile_scales, side.tile_scales(), Half{});
+        }
+        kernels.kv->encode(side, rows, stride, lane, count, codes, tile_scales);
+      };
+      encode(l.keys, k + (p - first) * stride, block, block + at.key_scales);
+      encode(l.values, v + (p - first) * stride, block + at.value_codes, block + at.value_scales);
       p += count;
     }
     for (p = std::max(first, open); p < end; ++p) {

@@ -56,6 +56,7 @@ class GgufCheckpoint final : public Checkpoint {
     if (!config_.tied_head) {
       matrix("lm_head.weight", "output.weight", {config_.vocab, config_.hidden});
     }
+    map_draft_head();
     for (const GgufTensor& tensor : gguf_.tensors()) {
       if (!used_.contains(tensor.name)) ignored_.emplace_back(tensor.name);
     }
@@ -75,6 +76,7 @@ class GgufCheckpoint final : public Checkpoint {
 
  private:
   void map_layer(std::size_t index);
+  void map_draft_head();
   void map_mamba(const std::string& to, const std::string& from);
   void map_attention(const std::string& to, const std::string& from, const LayerConfig& layer);
   void map_moe(const std::string& to, const std::string& from, const LayerConfig& layer);
@@ -257,6 +259,39 @@ void GgufCheckpoint::map_layer(std::size_t index) {
       map_moe(to, from, layer);
       break;
   }
+}
+
+/// Folded behind the trunk as one block with both mixers, or as one block for each. Heads of other
+/// kinds stay unused.
+void GgufCheckpoint::map_draft_head() {
+  const auto& mtp = config_.mtp;
+  if (mtp.size() != 2 || mtp[0].kind != LayerKind::attention || mtp[1].kind != LayerKind::moe) {
+    return;
+  }
+  const std::int64_t d = config_.hidden;
+  const auto block = [&](std::size_t i) {
+    return "blk." + std::to_string(config_.layers.size() + i) + ".";
+  };
+  const auto last_with = [&](const char* name) {
+    return block(gguf_.find_tensor(block(1) + name) != nullptr ? 1 : 0);
+  };
+  const std::string attention = block(0);
+  if (gguf_.find_tensor(attention + "nextn.eh_proj.weight") == nullptr ||
+      gguf_.find_tensor(attention + "attn_output.weight") == nullptr) {
+    return;
+  }
+  const std::string experts = last_with("ffn_gate_inp.weight");
+  const std::string to = "mtp.layers.";
+  values(to + "0.enorm.weight", attention + "nextn.enorm.weight", {d});
+  values(to + "0.hnorm.weight", attention + "nextn.hnorm.weight", {d});
+  matrix(to + "0.eh_proj.weight", attention + "nextn.eh_proj.weight", {d, 2 * d});
+  values(to + "0.norm.weight", attention + "attn_norm.weight", {d});
+  map_attention(to + "0.mixer.", attention, mtp[0]);
+  values(to + "1.norm.weight",
+         experts + (experts == attention ? "post_attention_norm.weight" : "attn_norm.weight"), {d});
+  map_moe(to + "1.mixer.", experts, mtp[1]);
+  values(to + "1.final_layernorm.weight",
+         last_with("nextn.shared_head_norm.weight") + "nextn.shared_head_norm.weight", {d});
 }
 
 text::TokenizerData GgufCheckpoint::tokenizer() const {

@@ -89,11 +89,13 @@ Json result_json(const BenchmarkResult& r, const Model& model) {
                {"kv", model.kv_policy()},
                {"kernels", model.kernels().name},
                {"threads", model.threads()}};
+  if (r.drafts.passes > 0) json["drafts"] = drafts_json(r.drafts);
   if (r.profiled_tokens > 0) json["profile"] = profile_json(r);
   return json;
 }
 
 void run_bench(const BenchFlags& flags, const std::string& command) {
+  validate(flags.bench.draft);
   LoadOptions load_options = flags.load;
   if (load_options.context == 0) {
     std::int64_t longest = 0;
@@ -102,6 +104,8 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
         for (const std::int64_t n : *list) longest = std::max(longest, d + n);
       }
     }
+    const bool draft = flags.bench.draft.mtp > 0 || flags.bench.draft.lookup > 0;
+    if (draft) longest += BenchmarkOptions::kDraftPrompt;
     load_options.context = std::max<std::int64_t>(longest, 1);
   }
   const std::shared_ptr<const Model> model = load(flags.model, load_options);
@@ -122,6 +126,7 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
                   r.bytes_per_second / 1e9, 100 * r.bandwidth_fraction,
                   static_cast<double>(r.rss_bytes) / 1e9);
       if (r.profiled_tokens > 0) print_profile(r);
+      if (r.drafts.passes > 0) std::printf("  %s\n", drafts_text(r.drafts).c_str());
     } else if (flags.json_lines) {
       Json line = result_json(r, *model);
       line["model"] = flags.model;
@@ -227,6 +232,7 @@ void add_bench_command(CLI::App& app, const std::string& command_line) {
       ->delimiter(',');
   command->add_option("--chunk", flags->bench.chunk_tokens, "Tokens of a prefill step");
   command->add_option("--reps", flags->bench.repetitions, "Timed repetitions of each test");
+  add_draft_flags(*command, flags->bench.draft);
   command->add_flag("--profile", flags->bench.profile, "Also show where the time goes");
   auto* json = command->add_flag("--json", flags->json, "Print a JSON list");
   command

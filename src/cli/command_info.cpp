@@ -95,6 +95,7 @@ struct Report {
   std::size_t template_bytes = 0;
   SamplingDefaults sampling;
   std::vector<std::string> ignored;
+  bool drafts = false;  // a draft head is there and can be used
   MemoryPlan plan;
 
   void add(const std::string& name, const std::string& type, std::int64_t elements,
@@ -137,6 +138,7 @@ Report report_file(const InfoFlags& flags) {
   r.tokenizer = tokenizer_summary(*checkpoint);
   r.template_bytes = checkpoint->chat_template().size();
   r.sampling = checkpoint->sampling();
+  r.drafts = checkpoint->find("mtp.layers.0.eh_proj.weight") != nullptr;
   r.ignored.assign(checkpoint->ignored().begin(), checkpoint->ignored().end());
   return r;
 }
@@ -226,7 +228,7 @@ Json to_json(const Report& r) {
   json["tied_head"] = c.tied_head;
   json["parameters"] = c.parameters();
   json["active_parameters"] = c.active_parameters();
-  json["mtp"] = {{"layers", c.mtp.size()}, {"parameters", c.mtp_parameters()}, {"used", false}};
+  json["mtp"] = {{"layers", c.mtp.size()}, {"parameters", c.mtp_parameters()}, {"used", r.drafts}};
   json["tensor_bytes"] = r.total.bytes;
   json["bits_per_weight"] = r.total.bits();
   json["recipe"] = recipe(r);
@@ -325,7 +327,8 @@ void print(const Report& r) {
        grouped(c.parameters()) + ", " + grouped(c.active_parameters()) + " active per token");
   if (!c.mtp.empty()) {
     line("draft head (MTP)", std::to_string(c.mtp.size()) + " layers, " +
-                                 grouped(c.mtp_parameters()) + " parameters; present, skipped");
+                                 grouped(c.mtp_parameters()) + " parameters; " +
+                                 (r.drafts ? "used by --draft-mtp" : "present, skipped"));
   }
   if (c.context_length > 0) line("advertised context", grouped(c.context_length));
   if (r.tokenizer.contains("error")) {

@@ -53,6 +53,7 @@ void print_json(Json json, const GenerateResult& result) {
   json["seed"] = result.seed;
   json["usage"] = usage(result);
   json["timings"] = {{"prefill_s", result.prefill_seconds}, {"decode_s", result.decode_seconds}};
+  if (result.drafts.passes > 0) json["drafts"] = drafts_json(result.drafts);
   std::cout << json.dump() << "\n";
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <fstream>
@@ -139,12 +140,36 @@ SamplingOptions sampling_from(const SamplingFlags& flags, SamplingOptions base) 
   return base;
 }
 
+void add_draft_flags(CLI::App& command, DraftOptions& draft) {
+  command.add_option("--draft-mtp", draft.mtp,
+                     "Tokens that the model's draft head guesses ahead, 1-6; same output, sooner");
+  command.add_option("--draft-lookup", draft.lookup,
+                     "Tokens copied ahead from where the text repeats itself, 1-15; same output");
+}
+
+std::string drafts_text(const DraftStatistics& drafts) {
+  char rates[64];
+  std::snprintf(rates, sizeof rates, "(%.0f %%), %.2f tokens a pass", 100.0 * drafts.acceptance(),
+                drafts.tokens_per_pass());
+  return "drafts: " + std::to_string(drafts.accepted) + " of " + std::to_string(drafts.drafted) +
+         " accepted " + rates;
+}
+
+nlohmann::ordered_json drafts_json(const DraftStatistics& drafts) {
+  return {{"drafted", drafts.drafted},
+          {"accepted", drafts.accepted},
+          {"acceptance", drafts.acceptance()},
+          {"passes", drafts.passes},
+          {"tokens_per_pass", drafts.tokens_per_pass()}};
+}
+
 void add_generate_flags(CLI::App& command, GenerateFlags& flags) {
   command.add_option("-n,--max-tokens", flags.max_tokens,
                      "Most tokens of an answer; -1 = until the context is full (default)");
   command.add_option("--stop", flags.stop, "Text that ends the answer; may be given several times")
       ->allow_extra_args(false);
   add_sampling_flags(command, flags.sampling);
+  add_draft_flags(command, flags.draft);
 }
 
 void check(const GenerateFlags& flags) {
@@ -153,6 +178,7 @@ void check(const GenerateFlags& flags) {
     throw Error(ErrorCode::usage, "--max-tokens must be -1 (until the context is full) or more");
   }
   (void)StopStrings(flags.stop);
+  validate(flags.draft);
 }
 
 GenerateOptions generate_options(const GenerateFlags& flags, const Model& model) {
@@ -160,6 +186,7 @@ GenerateOptions generate_options(const GenerateFlags& flags, const Model& model)
   options.sampling = sampling_from(flags.sampling, default_sampling(model.checkpoint()));
   options.max_tokens = flags.max_tokens;
   options.stop = flags.stop;
+  options.draft = flags.draft;
   return options;
 }
 

@@ -6,6 +6,7 @@
 #include <nemo/engine/model.hpp>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -43,9 +44,17 @@ struct GenerateFlags {
   SamplingFlags sampling;
   std::int64_t max_tokens = -1;
   std::vector<std::string> stop;
+  DraftOptions draft;
 };
 
-/// Adds the sampling flags, -n/--max-tokens and --stop.
+/// Adds --draft-mtp and --draft-lookup.
+void add_draft_flags(CLI::App& command, DraftOptions& draft);
+
+/// "drafts: 40 of 50 accepted (80 %), 2.90 tokens a pass"
+[[nodiscard]] std::string drafts_text(const DraftStatistics& drafts);
+[[nodiscard]] nlohmann::ordered_json drafts_json(const DraftStatistics& drafts);
+
+/// Adds the sampling flags, the draft flags, -n/--max-tokens and --stop.
 void add_generate_flags(CLI::App& command, GenerateFlags& flags);
 
 /// Throws Error{usage} for values outside their range; call it before loading anything.

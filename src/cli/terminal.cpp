@@ -1,6 +1,8 @@
 // The terminal through POSIX calls.
 #include "src/cli/terminal.hpp"
 
+#include "src/cli/options.hpp"
+
 #include <nemo/base/error.hpp>
 
 #include <cerrno>
@@ -87,6 +89,9 @@ void print_timings(const GenerateResult& result) {
                result.decode_seconds, speed(generated, result.decode_seconds),
                static_cast<unsigned long long>(result.seed),
                static_cast<int>(name(result.finish).size()), name(result.finish).data());
+  if (result.drafts.passes > 0) {
+    std::fprintf(stderr, "%s\n", drafts_text(result.drafts).c_str());
+  }
 }
 
 Interrupt::Interrupt() {

@@ -2,6 +2,7 @@
 #include <nemo/base/error.hpp>
 #include <nemo/base/machine.hpp>
 #include <nemo/engine/benchmark.hpp>
+#include <nemo/engine/sampler.hpp>
 #include <nemo/model/traffic.hpp>
 
 #include <algorithm>
@@ -62,18 +63,57 @@ class Bench {
     });
   }
 
+  /// Greedy text after a short prompt, with guesses: their share of hits is the model's own. The
+  /// bytes are those of plain decoding, so the bandwidth says what guessing saved.
+  BenchmarkResult drafted(std::int64_t tokens, std::int64_t depth) {
+    const DraftOptions& draft = options_.draft;
+    const std::string kind = draft.mtp > 0 ? " mtp" + std::to_string(draft.mtp)
+                                           : " lookup" + std::to_string(draft.lookup);
+    const std::vector<std::int32_t> prompt = spread_tokens(kDraftPrompt, model_.config().vocab);
+    SamplingOptions greedy;
+    greedy.temperature = 0;
+    const Sampler sampler(greedy, {}, model_.config().vocab);
+    DraftStatistics sum;  // of the untimed repetition too: they are all the same
+    const auto prepare = [&] { session_->feed(prompt); };
+    const auto job = [&] {
+      SpeculativeDecoder decoder(*session_, draft);
+      for (std::int64_t i = 0; i < tokens; ++i) {
+        const auto row = decoder.logits();
+        const auto best = std::max_element(row.begin(), row.end()) - row.begin();
+        decoder.advance(static_cast<std::int32_t>(best), {sampler, i, {}, tokens - i - 1});
+      }
+      decoder.finish();
+      const DraftStatistics& d = decoder.statistics();
+      sum = {sum.passes + d.passes, sum.drafted + d.drafted, sum.accepted + d.accepted};
+    };
+    if (draft.mtp > 0) session_->start_drafting();
+    auto result = run("tg" + std::to_string(tokens) + kind, tokens, depth,
+                      decode_bytes(tokens, depth + kDraftPrompt), job, prepare);
+    result.drafts = sum;
+    result.profiled_tokens = 0;  // passes that guess are not profiled
+    session_ = model_.new_session();  // one whose steps do not feed the draft head
+    return result;
+  }
+
   BenchmarkResult decode(std::int64_t tokens, std::int64_t depth) {
     const std::vector<std::int32_t> ids = spread_tokens(tokens, model_.config().vocab);
-    double bytes = 0;
-    for (std::int64_t i = 0; i < tokens; ++i) {
-      bytes += static_cast<double>(decode_weight_bytes(model_.weights())) + step_bytes(depth + i);
-    }
+    const double bytes = decode_bytes(tokens, depth);
     return run("tg" + std::to_string(tokens), tokens, depth, bytes, [&] {
       for (const std::int32_t id : ids) session_->feed({&id, 1}, {1, {}, profile_});
     });
   }
 
  private:
+  static constexpr std::int64_t kDraftPrompt = BenchmarkOptions::kDraftPrompt;
+
+  double decode_bytes(std::int64_t tokens, std::int64_t depth) {
+    double bytes = 0;
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      bytes += static_cast<double>(decode_weight_bytes(model_.weights())) + step_bytes(depth + i);
+    }
+    return bytes;
+  }
+
   /// State and cache traffic of one forward call over `held` cached tokens.
   double step_bytes(std::int64_t held) {
     return static_cast<double>(state_traffic_bytes(model_.weights())) +
@@ -81,7 +121,7 @@ class Bench {
   }
 
   BenchmarkResult run(std::string name, std::int64_t tokens, std::int64_t depth, double bytes,
-                      const std::function<void()>& job) {
+                      const std::function<void()>& job, const std::function<void()>& prepare = {}) {
     session_->reset();
     session_->fill_with_noise(depth);
     const auto start = session_->save();
@@ -89,6 +129,7 @@ class Bench {
     std::vector<double> speeds;
     for (int i = -1; i < options_.repetitions; ++i) {
       session_->restore(*start);
+      if (prepare) prepare();
       profile_ = options_.profile && i >= 0 ? &result.profile : nullptr;
       const double seconds = seconds_of(job);
       if (i >= 0) speeds.push_back(static_cast<double>(tokens) / seconds);
@@ -125,6 +166,8 @@ std::vector<BenchmarkResult> run_benchmark(
   require_positive(options.decode_tokens, "-n", 0);
   require_positive(options.depths, "-d", 0);
   if (options.repetitions < 1) throw Error(ErrorCode::usage, "--reps: at least 1");
+  validate(options.draft);
+  const bool draft = options.draft.mtp > 0 || options.draft.lookup > 0;
   if (options.chunk_tokens < 1) throw Error(ErrorCode::usage, "--chunk: at least 1 token");
   Bench bench(model, options, read_bandwidth);
   std::vector<BenchmarkResult> results;
@@ -137,7 +180,9 @@ std::vector<BenchmarkResult> run_benchmark(
       if (tokens > 0) add(bench.prefill(tokens, depth));
     }
     for (const std::int64_t tokens : options.decode_tokens) {
-      if (tokens > 0) add(bench.decode(tokens, depth));
+      if (tokens == 0) continue;
+      add(bench.decode(tokens, depth));
+      if (draft) add(bench.drafted(tokens, depth));
     }
   }
   return results;

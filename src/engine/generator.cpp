@@ -26,6 +26,7 @@ void check(const text::Tokenizer& tokenizer, const GenerateOptions& options) {
     throw Error(ErrorCode::usage, "--max-tokens must be -1 (until the context is full) or more");
   }
   validate(options.sampling, tokenizer.vocab_size());
+  validate(options.draft);
   (void)StopStrings(options.stop);
 }
 
@@ -68,6 +69,7 @@ void decode(Session& session, const text::Tokenizer& tokenizer, const GenerateOp
   };
   const auto begin = Clock::now();
   bool wanted = true;  // the callback wants more
+  SpeculativeDecoder decoding(session, options.draft);
   for (;;) {
     const auto generated = static_cast<std::int64_t>(result.tokens.size());
     if (cancelled(options)) {
@@ -75,12 +77,16 @@ void decode(Session& session, const text::Tokenizer& tokenizer, const GenerateOp
       break;
     }
     if (generated == options.max_tokens ||
-        (generated > 0 && std::cmp_equal(session.tokens().size(), session.capacity()))) {
+        (generated > 0 && decoding.tokens() == session.capacity())) {
       result.finish = FinishReason::length;
       break;
     }
-    if (generated > 0) session.feed({&result.tokens.back(), 1});
-    const auto token = sampler.sample(session.logits(), generated);
+    if (generated > 0) {
+      const std::int64_t most =
+          options.max_tokens < 0 ? session.capacity() : options.max_tokens - generated - 1;
+      decoding.advance(result.tokens.back(), {sampler, generated, ends, most});
+    }
+    const auto token = sampler.sample(decoding.logits(), generated);
     if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
       result.finish = FinishReason::stop;
       break;
@@ -93,6 +99,8 @@ void decode(Session& session, const text::Tokenizer& tokenizer, const GenerateOp
       break;
     }
   }
+  decoding.finish();
+  result.drafts = decoding.statistics();
   if (wanted && !stops.stopped()) {
     std::string rest = stops.push(decoder.flush());
     rest += stops.flush();
@@ -130,6 +138,7 @@ GenerateResult generate(Session& session, const text::Tokenizer& tokenizer,
                                          std::to_string(session.capacity()) +
                                          ": shorten it or use a larger --ctx-size");
   }
+  if (options.draft.mtp > 0) session.start_drafting();
   if (prompt.empty() && session.logits().empty()) {
     throw Error(ErrorCode::bad_input, "the prompt is empty: give at least one token");
   }
@@ -147,6 +156,7 @@ GenerateResult generate(PrefixSession& session, const text::Tokenizer& tokenizer
   check(tokenizer, options);
   GenerateResult result;
   result.prompt_tokens = static_cast<std::int64_t>(prompt.size());
+  if (options.draft.mtp > 0) session.session().start_drafting();
   const auto feed = [&](const FeedOptions& how) {
     result.reused_tokens = session.feed(prompt, boundaries, how);
   };

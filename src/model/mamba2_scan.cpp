@@ -19,21 +19,38 @@ Columns columns(const MambaConfig& s, std::int64_t head) {
           s.inner() + s.groups * s.state + group * s.state};
 }
 
+/// All tokens of one head; `state` is the head's own.
+void scan_head(const Compute& compute, const Mamba2Weights& w, const ScanInput& in,
+               std::int64_t head, float* state, float* y, std::int64_t ldy) {
+  const MambaConfig& s = w.shape;
+  const Columns at = columns(s, head);
+  const auto i = static_cast<std::size_t>(head);
+  for (std::int64_t t = 0; t < in.tokens; ++t) {
+    const float* row = in.xbc + t * in.ldx;
+    const float dt = in.dt[head * in.dt_stride + t];
+    compute.kernels.ssm_step(state, row + at.x, row + at.b, row + at.c, dt, std::exp(dt * w.a[i]),
+                             w.d[i], s.head_dim, s.state, y + t * ldy + at.x);
+  }
+}
+
 }  // namespace
 
 void scan_recurrent(Compute& compute, const Mamba2Weights& w, const ScanInput& in, float* ssm,
                     float* y, std::int64_t ldy) {
-  const MambaConfig& s = w.shape;
-  parallel_for(compute.threads, s.heads, [&](std::int64_t h) {
-    const Columns at = columns(s, h);
-    const auto i = static_cast<std::size_t>(h);
-    for (std::int64_t t = 0; t < in.tokens; ++t) {
-      const float* row = in.xbc + t * in.ldx;
-      const float dt = in.dt[h * in.tokens + t];
-      compute.kernels.ssm_step(ssm + h * s.head_dim * s.state, row + at.x, row + at.b, row + at.c,
-                               dt, std::exp(dt * w.a[i]), w.d[i], s.head_dim, s.state,
-                               y + t * ldy + at.x);
-    }
+  const std::int64_t size = w.shape.head_dim * w.shape.state;
+  parallel_for(compute.threads, w.shape.heads,
+               [&](std::int64_t h) { scan_head(compute, w, in, h, ssm + h * size, y, ldy); });
+}
+
+void scan_ahead(Compute& compute, const Mamba2Weights& w, const ScanInput& in, const float* ssm,
+                float* y, std::int64_t ldy) {
+  Arena::Scope scope(compute.arena);
+  const std::int64_t size = w.shape.head_dim * w.shape.state;
+  auto* copies = compute.arena.take<float>(compute.threads * padded(size));
+  parallel_for(compute.threads, w.shape.heads, [&](std::int64_t h) {
+    float* copy = copies + omp_get_thread_num() * padded(size);
+    std::copy_n(ssm + h * size, size, copy);
+    scan_head(compute, w, in, h, copy, y, ldy);
   });
 }
 
@@ -71,7 +88,7 @@ void scan_chunked(Compute& compute, const Mamba2Weights& w, const ScanInput& in,
       const std::int64_t t0 = n * chunk;
       const std::int64_t q = std::min(chunk, in.tokens - t0);
       const float* rows = in.xbc + t0 * in.ldx;
-      const float* dt = in.dt + h * in.tokens + t0;
+      const float* dt = in.dt + h * in.dt_stride + t0;
       float* out = y + t0 * ldy + at.x;
 
       float running = 0;

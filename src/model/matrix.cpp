@@ -107,6 +107,11 @@ void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::in
   run_products(compute, {&product, 1});
 }
 
+void embed(Compute& compute, const Matrix& table, std::int32_t token, float* out) {
+  compute.kernels.format(table.type).decode_row(table.view(), token, out);
+  if (table.scale(0) != 1.0f) compute.kernels.scale(table.scale(0), table.cols, out);
+}
+
 void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
               std::int64_t ldy) {
   if (bias.empty()) return;

@@ -105,6 +105,22 @@ MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfi
   return w;
 }
 
+MtpWeights bind_mtp(const Checkpoint& checkpoint, ModelWeights& weights) {
+  const ModelConfig& config = weights.config;
+  const Binder first(checkpoint, "mtp.layers.0.");
+  const Binder second(checkpoint, "mtp.layers.1.");
+  MtpWeights w;
+  w.token_norm = first.floats("enorm.weight");
+  w.hidden_norm = first.floats("hnorm.weight");
+  w.fuse = first.matrix("eh_proj.weight");
+  w.attention_norm = first.floats("norm.weight");
+  w.attention = bind_attention(first, config, config.mtp[0]);
+  w.experts_norm = second.floats("norm.weight");
+  w.experts = bind_moe(second, config, config.mtp[1], weights.converted);
+  w.final_norm = second.floats("final_layernorm.weight");
+  return w;
+}
+
 }  // namespace
 
 std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoint> checkpoint) {
@@ -136,6 +152,11 @@ std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoin
         break;
     }
     weights->layers.push_back(std::move(w));
+  }
+  const auto& mtp = weights->config.mtp;
+  if (checkpoint->find("mtp.layers.0.eh_proj.weight") != nullptr && mtp.size() == 2 &&
+      mtp[0].kind == LayerKind::attention && mtp[1].kind == LayerKind::moe) {
+    weights->mtp = bind_mtp(*checkpoint, *weights);
   }
   weights->checkpoint = std::move(checkpoint);
   return weights;

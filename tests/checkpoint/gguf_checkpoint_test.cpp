@@ -342,7 +342,7 @@ TEST_CASE("other architectures and kinds of files are refused by name") {
                     Contains("'general.architecture' is missing"));
 }
 
-TEST_CASE("draft blocks behind the trunk are recognised and left out") {
+TEST_CASE("draft heads are one block behind the trunk or two, and an incomplete one is named") {
   const bool two_blocks = GENERATE(false, true);
   ModelFile file;
   file.number("nextn_predict_layers", 1);
@@ -357,10 +357,24 @@ TEST_CASE("draft blocks behind the trunk are recognised and left out") {
   file.add("blk.4.nextn.hnorm.weight", {64});
   file.add("blk.4.attn_norm.weight", {64});
   file.add("blk.4.attn_q.weight", {64, 128});
+  file.add("blk.4.attn_k.weight", {64, 64});
+  file.add("blk.4.attn_v.weight", {64, 64});
   file.add("blk.4.attn_output.weight", {128, 64});
+  file.add(moe + (two_blocks ? "attn_norm.weight" : "post_attention_norm.weight"), {64});
+  file.add(moe + "nextn.shared_head_norm.weight", {64});
   file.add(moe + "ffn_gate_inp.weight", {64, 8});
+  file.add(moe + "exp_probs_b.bias", {8});
   file.add(moe + "ffn_up_exps.weight", {32, 96, 8});
+  file.add(moe + "ffn_down_exps.weight", {96, 32, 8});
   file.add(moe + "ffn_up_shexp.weight", {64, 128});
+  file.add(moe + "ffn_down_shexp.weight", {128, 64});
+  file.add(moe + "ffn_latent_down.weight", {64, 32});
+  file.add(moe + "ffn_latent_up.weight", {32, 64});
+  {
+    ModelFile incomplete = file;
+    incomplete.drop("blk.4.attn_k.weight");
+    CHECK_THAT(failure(incomplete), Contains("'blk.4.attn_k.weight' is missing"));
+  }
   const OpenModel model(file);
   const ModelConfig& c = model.checkpoint->config();
   CHECK(c.pattern() == "ME*-");
@@ -371,7 +385,11 @@ TEST_CASE("draft blocks behind the trunk are recognised and left out") {
   CHECK(c.mtp[1].expert_ff == 96);
   CHECK(c.mtp[1].experts_used == 2);
   CHECK(c.mtp_parameters() > 0);
-  CHECK(model.checkpoint->ignored().size() == 9);
+  CHECK(model.checkpoint->ignored().empty());
+  CHECK(model.checkpoint->tensor("mtp.layers.0.eh_proj.weight").cols() == 128);
+  CHECK(model.checkpoint->tensor("mtp.layers.1.norm.weight").stored ==
+        moe + (two_blocks ? "attn_norm.weight" : "post_attention_norm.weight"));
+  CHECK(model.checkpoint->tensor("mtp.layers.1.mixer.experts.down_proj.weight").count() == 8);
 }
 
 TEST_CASE("sampling defaults come from the metadata") {

@@ -91,6 +91,31 @@ class FakeSession final : public nemo::Session {
     ready_ = false;
   }
 
+  [[nodiscard]] std::span<const float> verify(std::span<const std::int32_t> tokens) override {
+    const Tokens held = held_;
+    open_.assign(tokens.begin(), tokens.end());
+    verified_.clear();
+    for (const std::int32_t token : tokens) {
+      feed({&token, 1}, nemo::FeedOptions{});
+      verified_.insert(verified_.end(), logits_.begin(), logits_.end());
+    }
+    held_ = held;
+    ready_ = false;
+    return verified_;
+  }
+  void keep(std::int64_t count) override {
+    if (count == 0) return;
+    const auto vocab = static_cast<std::int64_t>(logits_.size());
+    held_.insert(held_.end(), open_.begin(), open_.begin() + count);
+    std::copy_n(verified_.begin() + (count - 1) * vocab, vocab, logits_.begin());
+    ready_ = true;
+  }
+  [[nodiscard]] bool has_draft_head() const noexcept override { return false; }
+  void start_drafting() override {
+    throw nemo::Error(nemo::ErrorCode::unsupported, "no draft head");
+  }
+  [[nodiscard]] std::span<const float> draft(std::int32_t) override { return {}; }
+
   float peak = 10.0F;     // the highest logit
   std::int64_t fed = 0;   // tokens evaluated so far
   int fail_at_chunk = 0;  // 1 = the next chunk throws
@@ -107,8 +132,8 @@ class FakeSession final : public nemo::Session {
 
   std::int64_t capacity_;
   Next next_;
-  Tokens held_;
-  std::vector<float> logits_;
+  Tokens held_, open_;
+  std::vector<float> logits_, verified_;
   bool ready_ = false;
 };
 

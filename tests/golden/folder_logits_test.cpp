@@ -117,6 +117,25 @@ TEST_CASE("reference kernels reproduce 600-token runs of golden folders") {
   }
 }
 
+TEST_CASE("the draft heads of golden folders give the recorded logits") {
+  const Kernels& reference = select_kernels("reference");
+  for (const Golden& g : goldens()) {
+    if (!g.has("mtp.next_ids")) continue;
+    INFO(g.name);
+    ModelSession<Fp32Cache> session(NemotronH<Fp32Cache>(g.weights), reference, 2, 64);
+    session.start_drafting();
+    const auto ids = g.ids("input_ids");
+    const auto next = g.ids("mtp.next_ids");
+    std::vector<float> rows;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      session.feed(std::span(&ids[i], 1));
+      const auto l = session.draft(next[i]);
+      rows.insert(rows.end(), l.begin(), l.end());
+    }
+    CHECK(max_difference(rows, g.floats("mtp.postnorm.logits_f32")) <= kTolerance);
+  }
+}
+
 TEST_CASE("greedy continuations of golden folders are the recorded ones") {
   const Kernels& reference = select_kernels("reference");
   for (const Golden& g : goldens()) {

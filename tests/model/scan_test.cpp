@@ -41,7 +41,7 @@ struct Problem {
     for (float& v : state) v = normal(rng);
   }
   [[nodiscard]] nemo::detail::ScanInput input() const {
-    return {xbc.data(), ldx, dt.data(), tokens};
+    return {xbc.data(), ldx, dt.data(), tokens, tokens};
   }
   [[nodiscard]] std::int64_t inner() const { return w.shape.inner(); }
 };

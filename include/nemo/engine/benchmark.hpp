@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nemo/engine/model.hpp>
+#include <nemo/engine/speculative.hpp>
 #include <nemo/model/profile.hpp>
 
 #include <cstdint>
@@ -19,10 +20,14 @@ struct BenchmarkOptions {
   std::int64_t chunk_tokens = 512;
   int repetitions = 5;
   bool profile = false;  // also say where the time went
+  /// When on, each decode test is followed by one that guesses ahead, on greedy text after
+  /// kDraftPrompt tokens.
+  DraftOptions draft;
+  static constexpr std::int64_t kDraftPrompt = 16;
 };
 
 struct BenchmarkResult {
-  std::string test;  // "pp512" or "tg64"
+  std::string test;  // "pp512", "tg64", "tg64 mtp3"
   std::int64_t depth = 0;
   double tokens_per_second = 0;  // mean over repetitions
   double deviation = 0;          // standard deviation of it
@@ -34,6 +39,7 @@ struct BenchmarkResult {
   /// Sums over all timed repetitions, which fed `profiled_tokens` tokens.
   Profile profile;
   std::int64_t profiled_tokens = 0;  // 0: not asked for
+  DraftStatistics drafts;         // of decode tests with drafts
 };
 
 /// Runs every test at every depth; `report` sees each result as it is made. One untimed repetition

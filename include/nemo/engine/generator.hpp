@@ -5,6 +5,7 @@
 #include <nemo/engine/prefix_session.hpp>
 #include <nemo/engine/sampler.hpp>
 #include <nemo/engine/session.hpp>
+#include <nemo/engine/speculative.hpp>
 #include <nemo/text/detokenizer.hpp>
 
 #include <atomic>
@@ -38,6 +39,7 @@ struct GenerateOptions {
   bool ignore_end = false;               // go on after end tokens (measurements)
   text::SpecialText special = text::SpecialText::tags_only;  // what the text shows of them
   FeedOptions feed;                                          // of the prompt
+  DraftOptions draft;                                        // changes the speed and not one token
   const std::atomic<bool>* cancel = nullptr;  // looked at after every token and prompt chunk
 };
 
@@ -50,6 +52,7 @@ struct GenerateResult {
   std::int64_t reused_tokens = 0;  // of it, not computed again
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
+  DraftStatistics drafts;
 };
 
 /// Feeds `prompt` after the tokens that `session` holds, then generates. `prompt` may be empty when

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,6 +32,7 @@ class ModelSession final : public Session {
   void feed(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions,
             float* out, const FeedOptions& options = {}) override {
     check(tokens, positions, options);
+    keep_nothing();
     const std::int64_t vocab = model_.config().vocab;
     const auto total = static_cast<std::int64_t>(tokens.size());
     has_logits_ = false;
@@ -81,6 +83,7 @@ class ModelSession final : public Session {
   [[nodiscard]] std::size_t bytes() const noexcept override {
     std::size_t total = state_.kv.bytes(state_.tokens);
     for (const Mamba2State& m : state_.mamba) total += m.bytes();
+    if (state_.draft) total += state_.draft->kv.bytes(state_.draft->slots);
     return total;
   }
 
@@ -91,7 +94,12 @@ class ModelSession final : public Session {
   }
 
   [[nodiscard]] std::unique_ptr<Checkpoint> save() const override {
-    return std::make_unique<Saved>(this, state_.kv.mark(), state_.mamba, held_);
+    // Tokens that verify() left undecided are in the cache but not in the sequence.
+    const auto& before = state_.undecided.before;
+    auto kv = state_.undecided.tokens.empty() ? state_.kv.mark() : *before;
+    auto saved = std::make_unique<Saved>(this, std::move(kv), state_.mamba, held_);
+    if (state_.draft) saved->draft = state_.draft->mark();
+    return saved;
   }
 
   void restore(const Checkpoint& checkpoint) override {
@@ -102,20 +110,88 @@ class ModelSession final : public Session {
           ErrorCode::bad_input,
           "restore: the checkpoint is not of this session's present tokens; save a new one");
     }
+    keep_nothing();
     state_.mamba = saved->mamba;
     cut(static_cast<std::int64_t>(saved->held.size()));
     state_.kv.rewind(saved->kv);
+    if (state_.draft && saved->draft) {
+      state_.draft->rewind(*saved->draft);
+    } else if (state_.draft) {
+      state_.draft->clear();
+    }
   }
 
   void reset() override {
+    state_.undecided.tokens.clear();
     for (Mamba2State& m : state_.mamba) m.clear();
+    if (state_.draft) state_.draft->clear();
     cut(0);
+  }
+
+  [[nodiscard]] std::span<const float> verify(std::span<const std::int32_t> tokens) override {
+    check(tokens, {}, {});
+    keep_nothing();
+    has_logits_ = false;
+    verified_.resize(tokens.size() * logits_.size());
+    if (tokens.empty()) return {};
+    try {
+      model_.verify(compute_, state_, tokens, verified_.data());
+    } catch (...) {
+      reset();
+      throw;
+    }
+    return verified_;
+  }
+
+  void keep(std::int64_t count) override {
+    std::vector<std::int32_t>& open = state_.undecided.tokens;
+    if (count < 0 || std::cmp_greater(count, open.size())) {
+      throw Error(ErrorCode::internal, "keep: " + std::to_string(count) + " of " +
+                                           std::to_string(open.size()) + " undecided tokens");
+    }
+    if (open.empty()) return;
+    has_logits_ = count > 0;
+    if (has_logits_) {
+      const auto vocab = static_cast<std::int64_t>(logits_.size());
+      std::copy_n(verified_.data() + (count - 1) * vocab, vocab, logits_.data());
+    }
+    held_.insert(held_.end(), open.begin(), open.begin() + static_cast<std::ptrdiff_t>(count));
+    try {
+      model_.keep(compute_, state_, count);
+    } catch (...) {
+      reset();
+      throw;
+    }
+  }
+
+  [[nodiscard]] bool has_draft_head() const noexcept override { return model_.can_draft(); }
+
+  void start_drafting() override {
+    if (!model_.can_draft()) {
+      throw Error(ErrorCode::unsupported,
+                  "this model has no draft head (multi-token prediction): use --draft-lookup");
+    }
+    if (!state_.draft) model_.start_drafting(state_, capacity_);
+  }
+
+  [[nodiscard]] std::span<const float> draft(std::int32_t token) override {
+    check({&token, 1}, {}, {});
+    keep_nothing();
+    if (!state_.draft || state_.draft->hidden.empty() ||
+        state_.draft->slots + state_.draft->guesses == capacity_) {
+      return {};
+    }
+    draft_logits_.resize(static_cast<std::size_t>(model_.config().vocab));
+    model_.draft(compute_, state_, token, draft_logits_.data());
+    return draft_logits_;
   }
 
   void fill_with_noise(std::int64_t tokens) override {
     const std::vector<std::int32_t> padding(
         static_cast<std::size_t>(std::max<std::int64_t>(0, tokens)), 0);
     check(padding, {}, {});
+    keep_nothing();
+    if (state_.draft) state_.draft->clear();
     model_.fill_with_noise(compute_, state_, tokens);
     held_.insert(held_.end(), padding.begin(), padding.end());
     has_logits_ = false;
@@ -140,6 +216,7 @@ class ModelSession final : public Session {
     KvMark kv;
     std::vector<Mamba2State> mamba;
     std::vector<std::int32_t> held;
+    std::optional<typename DraftState<Cache>::Mark> draft{};
   };
 
   void check(std::span<const std::int32_t> tokens, std::span<const std::int64_t> positions,
@@ -180,6 +257,10 @@ class ModelSession final : public Session {
     held_.insert(held_.end(), chunk.begin(), chunk.end());
   }
 
+  void keep_nothing() {
+    if (!state_.undecided.tokens.empty()) model_.keep(compute_, state_, 0);
+  }
+
   void cut(std::int64_t tokens) {
     state_.kv.truncate(tokens);
     state_.tokens = tokens;
@@ -194,6 +275,8 @@ class ModelSession final : public Session {
   std::vector<std::int32_t> held_;
   AlignedBuffer<float> logits_;
   bool has_logits_ = false;
+  std::vector<float> verified_;  // [tokens, vocab] of verify()
+  std::vector<float> draft_logits_;
 };
 
 }  // namespace nemo

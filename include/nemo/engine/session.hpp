@@ -57,6 +57,24 @@ class Session {
   virtual void restore(const Checkpoint& checkpoint) = 0;
   virtual void reset() = 0;
 
+  /// The logits after each of `tokens` [tokens, vocab], bit by bit what feeding them one by one
+  /// would give, at about the price of one when they are few. How many of them the session will
+  /// hold is for keep() to say, which must be the next call; any other one takes them all back.
+  /// Throws as feed().
+  [[nodiscard]] virtual std::span<const float> verify(std::span<const std::int32_t> tokens) = 0;
+  /// Holds the first `count` of verify()'s tokens, as if they had been fed.
+  virtual void keep(std::int64_t count) = 0;
+
+  /// Whether the model has a draft head (multi-token prediction).
+  [[nodiscard]] virtual bool has_draft_head() const noexcept = 0;
+  /// From here on the draft head follows what is fed and kept; costs a few percent of a feed.
+  /// Throws Error{unsupported} when there is none.
+  virtual void start_drafting() = 0;
+  /// The logits the draft head expects after `token`, which follows the tokens held or, in further
+  /// calls, the token of the last one. Empty when the head has not seen the last token held. Valid
+  /// until the next call of anything.
+  [[nodiscard]] virtual std::span<const float> draft(std::int32_t token) = 0;
+
   /// For speed measurement only: appends `tokens` positions whose keys and values are noise, so
   /// that decoding at depth can be timed without computing a prompt of that depth.
   virtual void fill_with_noise(std::int64_t tokens) = 0;

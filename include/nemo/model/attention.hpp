@@ -33,6 +33,22 @@ template <KvCache Cache>
 void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
                std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo);
 
+/// Keys and values of some tokens in the policy's domain, kept until it is known how many count.
+struct KvReplay {
+  std::vector<float> keys, values;  // [tokens, kv_heads*head_dim]
+};
+
+/// As attention() of each token by itself, bit by bit; `replay` is written.
+template <KvCache Cache>
+void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+               std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo,
+               KvReplay& replay);
+
+/// Caches keys and values of x's rows and leaves it at that: all that later queries need of them.
+template <KvCache Cache>
+void cache_keys(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+                std::int64_t slot, std::int64_t past);
+
 namespace detail {
 
 inline constexpr std::int64_t kTile =
@@ -222,43 +238,107 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
   });
 }
 
+/// A matrix's rows for every token, biased.
+struct Projection {
+  const Matrix* matrix;
+  const std::vector<float>* bias;
+  float* rows;
+  std::int64_t ld;
+};
+
+inline Projection projection(Compute& compute, const Matrix& matrix, const std::vector<float>& bias,
+                             std::int64_t tokens) {
+  const std::int64_t ld = padded(matrix.rows);
+  return {&matrix, &bias, compute.arena.take<float>(tokens * ld), ld};
+}
+
+/// All of them in one parallel region.
+inline void project(Compute& compute, Activations& x, std::span<const Projection> projections) {
+  std::vector<Product> products;
+  for (const Projection& p : projections) {
+    products.push_back({p.matrix, 0, x.form(*p.matrix), x.rows(), p.rows, p.ld});
+  }
+  run_products(compute, products);
+  for (const Projection& p : projections) add_bias(compute, *p.bias, x.rows(), p.rows, p.ld);
+}
+
+/// What attention() does between the projections; k and v have the same ld and are rotated already.
+template <KvCache Cache>
+void append_and_attend(Compute& compute, const AttentionWeights& w, Cache& cache, std::int64_t slot,
+                       std::int64_t past, std::int64_t tokens, const Projection& q, const float* k,
+                       const float* v, std::int64_t ldkv, float* mixed, std::int64_t ldm) {
+  if constexpr (Cache::kExactChunk) {
+    attend(compute, cache, w, slot, past, tokens, q.rows, q.ld, mixed, ldm, {k, v, ldkv});
+    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
+  } else {
+    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
+    attend(compute, cache, w, slot, past, tokens, q.rows, q.ld, mixed, ldm);
+  }
+}
+
+/// attention(); `replay` may be null.
+template <KvCache Cache>
+void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+               std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo,
+               KvReplay* replay) {
+  Arena::Scope scope(compute.arena);
+  const std::int64_t tokens = x.rows();
+  const Projection q = projection(compute, w.q, w.q_bias, tokens);
+  const Projection k = projection(compute, w.k, w.k_bias, tokens);
+  const Projection v = projection(compute, w.v, w.v_bias, tokens);
+  const Projection all[] = {q, k, v};
+  project(compute, x, all);
+  cache.rotate(compute.kernels, slot, k.rows, v.rows, k.ld, tokens);
+
+  auto* mixed = compute.arena.take<float>(tokens * q.ld);
+  // A policy that shows queries their own chunk as computed would show more of it than single
+  // tokens see: then one token at a time.
+  const std::int64_t step = replay != nullptr && Cache::kExactChunk ? 1 : tokens;
+  for (std::int64_t t = 0; t < tokens; t += step) {
+    const Projection rows{q.matrix, q.bias, q.rows + t * q.ld, q.ld};
+    append_and_attend(compute, w, cache, slot, past + t, step, rows, k.rows + t * k.ld,
+                      v.rows + t * v.ld, k.ld, mixed + t * q.ld, q.ld);
+  }
+  if (replay != nullptr) {
+    const std::int64_t width = w.k.rows;
+    replay->keys.resize(static_cast<std::size_t>(tokens * width));
+    replay->values.resize(static_cast<std::size_t>(tokens * width));
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::copy_n(k.rows + t * k.ld, width, replay->keys.data() + t * width);
+      std::copy_n(v.rows + t * v.ld, width, replay->values.data() + t * width);
+    }
+  }
+
+  Activations mixed_rows(compute, mixed, tokens, w.q.rows, q.ld);
+  linear(compute, w.o, mixed_rows, out, ldo);
+  add_bias(compute, w.o_bias, tokens, out, ldo);
+}
+
 }  // namespace detail
 
 template <KvCache Cache>
 void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
                std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo) {
+  detail::attention(compute, w, x, cache, slot, past, out, ldo, nullptr);
+}
+
+template <KvCache Cache>
+void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+               std::int64_t slot, std::int64_t past, float* out, std::int64_t ldo,
+               KvReplay& replay) {
+  detail::attention(compute, w, x, cache, slot, past, out, ldo, &replay);
+}
+
+template <KvCache Cache>
+void cache_keys(Compute& compute, const AttentionWeights& w, Activations& x, Cache& cache,
+                std::int64_t slot, std::int64_t past) {
   Arena::Scope scope(compute.arena);
-  const std::int64_t tokens = x.rows();
-  const std::int64_t q_width = w.q_heads * w.head_dim;
-  const std::int64_t kv_width = w.kv_heads * w.head_dim;
-  const std::int64_t ldq = padded(q_width);
-  const std::int64_t ldkv = padded(kv_width);
-  auto* q = compute.arena.take<float>(tokens * ldq);
-  auto* k = compute.arena.take<float>(tokens * ldkv);
-  auto* v = compute.arena.take<float>(tokens * ldkv);
-  auto* mixed = compute.arena.take<float>(tokens * ldq);
-  const auto product = [&](const Matrix& m, float* y, std::int64_t ldy) {
-    return Product{&m, 0, x.form(m), tokens, y, ldy};
-  };
-  const Product projections[] = {product(w.q, q, ldq), product(w.k, k, ldkv),
-                                 product(w.v, v, ldkv)};
-  run_products(compute, projections);
-  add_bias(compute, w.q_bias, tokens, q, ldq);
-  add_bias(compute, w.k_bias, tokens, k, ldkv);
-  add_bias(compute, w.v_bias, tokens, v, ldkv);
-
-  cache.rotate(compute.kernels, slot, k, v, ldkv, tokens);
-  if constexpr (Cache::kExactChunk) {
-    detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq, {k, v, ldkv});
-    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
-  } else {
-    cache.append(compute.kernels, slot, past, k, v, ldkv, tokens);
-    detail::attend(compute, cache, w, slot, past, tokens, q, ldq, mixed, ldq);
-  }
-
-  Activations mixed_rows(compute, mixed, tokens, q_width, ldq);
-  linear(compute, w.o, mixed_rows, out, ldo);
-  add_bias(compute, w.o_bias, tokens, out, ldo);
+  const detail::Projection both[] = {detail::projection(compute, w.k, w.k_bias, x.rows()),
+                                     detail::projection(compute, w.v, w.v_bias, x.rows())};
+  detail::project(compute, x, both);
+  const auto& [k, v] = both;
+  cache.rotate(compute.kernels, slot, k.rows, v.rows, k.ld, x.rows());
+  cache.append(compute.kernels, slot, past, k.rows, v.rows, k.ld, x.rows());
 }
 
 }  // namespace nemo

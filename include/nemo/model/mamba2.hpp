@@ -46,19 +46,40 @@ struct Mamba2State {
 void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, Mamba2State& state,
             float* out, std::int64_t ldo);
 
+/// What some tokens would do to a state, kept until it is known how many of them count: for each
+/// token some two hundredths of the state's size.
+struct Mamba2Replay {
+  std::vector<float> inputs;  // [tokens, conv_channels], before the convolution
+  std::vector<float> xbc;     // [tokens, conv_channels], after it
+  std::vector<float> dt;      // [heads, tokens]
+};
+
+/// As mamba2() of each token by itself, bit by bit, but `state` stays and `replay` is written.
+void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, const Mamba2State& state,
+            float* out, std::int64_t ldo, Mamba2Replay& replay);
+
+/// Advances `state` by the first `count` of the `tokens` tokens in `replay`.
+void mamba2_advance(Compute& compute, const Mamba2Weights& w, const Mamba2Replay& replay,
+                    std::int64_t tokens, std::int64_t count, Mamba2State& state);
+
 namespace detail {
 
 /// Rows of one scan: post-convolution x|B|C and the step sizes.
 struct ScanInput {
   const float* xbc;  // [tokens, conv_channels]
   std::int64_t ldx;
-  const float* dt;  // [heads, tokens], after softplus and clamp
+  const float* dt;  // [heads, dt_stride], after softplus and clamp
+  std::int64_t dt_stride;
   std::int64_t tokens;
 };
 
 /// The recurrence token by token: the definition, used for decoding.
 void scan_recurrent(Compute& compute, const Mamba2Weights& w, const ScanInput& in, float* ssm,
                     float* y, std::int64_t ldy);
+
+/// The same on a copy of the state, one head at a time.
+void scan_ahead(Compute& compute, const Mamba2Weights& w, const ScanInput& in, const float* ssm,
+                float* y, std::int64_t ldy);
 
 /// The same in chunks of `chunk` tokens as matrix products (Mamba-2's state-space duality):
 ///   y_i = sum_{j<=i} exp(c_i - c_j) (C_i . B_j) dt_j x_j + exp(c_i) S C_i + D x_i,  c = cumsum(dt

@@ -104,6 +104,9 @@ void run_products(Compute& compute, std::span<const Product> products);
 /// y = W x for a single matrix.
 void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy);
 
+/// out [cols] = row `token` of an embedding table.
+void embed(Compute& compute, const Matrix& table, std::int32_t token, float* out);
+
 /// y[t] += bias for every row; an empty bias is none.
 void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
               std::int64_t ldy);

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <nemo/cache/kv_cache.hpp>
+#include <nemo/model/mtp.hpp>
 #include <nemo/model/weights.hpp>
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -22,11 +24,22 @@ namespace nemo {
 template <KvCache Cache>
 class NemotronH {
  public:
+  /// What verify() leaves for keep() to decide.
+  struct Undecided {
+    std::vector<std::int32_t> tokens;
+    std::vector<Mamba2Replay> mamba;  // as State::mamba
+    std::vector<KvReplay> kv;         // one per attention layer
+    std::optional<decltype(std::declval<const Cache&>().mark())> before;
+    std::vector<float> hidden;  // [tokens, padded(d)] after the last norm
+  };
+
   /// What one sequence has accumulated after `tokens` tokens.
   struct State {
     Cache kv;
     std::vector<Mamba2State> mamba;  // one per Mamba-2 layer, in model order
     std::int64_t tokens = 0;
+    std::optional<DraftState<Cache>> draft{};  // when start_drafting() asked for it
+    Undecided undecided{};
   };
 
   /// kv_formats: one per attention layer, for policies that are told their formats (PackedCache).
@@ -58,11 +71,88 @@ class NemotronH {
     const std::int64_t ld = padded(d);
     const auto count = static_cast<std::int64_t>(tokens.size());
     compute.fine_activations = count <= kFineTokens;
-    auto* h = compute.arena.take<float>(count * ld);  // residual stream [tokens, d]
-    embed(compute, tokens, h, ld);
-    run_layers(compute, state, h, ld, count);
+    float* h = embed_all(compute, tokens);
+    run_layers(compute, state, h, ld, count, nullptr);
     state.tokens += count;
+    if (state.draft) {
+      auto* hidden = compute.arena.take<float>(count * ld);
+      last_norm(compute, h, ld, count, hidden);
+      follow(compute, *weights_, *state.draft, tokens, hidden, ld);
+    }
     head(compute, h, ld, positions, logits);
+  }
+
+  /// Writes the logits after each token to logits [tokens, vocab], the same bits as forward() of
+  /// one token after the other, at about the price of one for few tokens. How many of them count is
+  /// open until keep(), which must come next.
+  void verify(Compute& compute, State& state, std::span<const std::int32_t> tokens,
+              float* logits) const {
+    Arena::Scope scope(compute.arena);
+    const std::int64_t ld = padded(config().hidden);
+    const auto count = static_cast<std::int64_t>(tokens.size());
+    compute.fine_activations = true;
+    Undecided& u = state.undecided;
+    u.tokens.assign(tokens.begin(), tokens.end());
+    u.mamba.resize(state.mamba.size());
+    u.kv.resize(static_cast<std::size_t>(config().count(LayerKind::attention)));
+    u.before = state.kv.mark();
+    u.hidden.resize(static_cast<std::size_t>(count * ld));
+    float* h = embed_all(compute, tokens);
+    run_layers(compute, state, h, ld, count, &u);
+    auto* rows = compute.arena.take<float>(count * ld);
+    last_norm(compute, h, ld, count, rows);
+    std::copy_n(rows, count * ld, u.hidden.data());
+    Activations x(compute, rows, count, config().hidden, ld);
+    linear(compute, weights_->head, x, logits, config().vocab);
+  }
+
+  /// Makes `state` what forward() of the first `count` tokens of verify() would have made it, bit
+  /// by bit.
+  void keep(Compute& compute, State& state, std::int64_t count) const {
+    Undecided& u = state.undecided;
+    const auto total = static_cast<std::int64_t>(u.tokens.size());
+    compute.fine_activations = true;
+    std::size_t mamba_slot = 0;
+    for (const LayerWeights& layer : weights_->layers) {
+      const auto* m = std::get_if<Mamba2Weights>(&layer.mixer);
+      if (m == nullptr) continue;
+      mamba2_advance(compute, *m, u.mamba[mamba_slot], total, count, state.mamba[mamba_slot]);
+      ++mamba_slot;
+    }
+    if (count < total) {
+      state.kv.rewind(*u.before);
+      for (std::size_t slot = 0; slot < u.kv.size(); ++slot) {
+        const KvReplay& rows = u.kv[slot];
+        const std::int64_t width = static_cast<std::int64_t>(rows.keys.size()) / total;
+        for (std::int64_t t = 0; t < count; ++t) {
+          state.kv.append(compute.kernels, static_cast<std::int64_t>(slot), state.tokens + t,
+                          rows.keys.data() + t * width, rows.values.data() + t * width, width, 1);
+        }
+      }
+    }
+    state.tokens += count;
+    if (state.draft) {
+      const std::int64_t ld = padded(config().hidden);
+      const std::span<const std::int32_t> kept(u.tokens.data(), static_cast<std::size_t>(count));
+      follow(compute, *weights_, *state.draft, kept, u.hidden.data(), ld);
+    }
+    u.tokens.clear();
+  }
+
+  /// Whether the checkpoint has a draft head.
+  [[nodiscard]] bool can_draft() const noexcept { return weights_->mtp.has_value(); }
+
+  /// From here on the draft head follows the sequence.
+  void start_drafting(State& state, std::int64_t capacity) const {
+    const AttentionWeights& a = weights_->mtp->attention;
+    KvShape shape{{{a.kv_heads, a.head_dim}}, capacity};
+    if (!kv_formats_.empty()) shape.formats = {kv_formats_.back()};
+    state.draft.emplace(Cache(shape));
+  }
+
+  /// The draft head's logits after `token`: guess() of mtp.hpp.
+  void draft(Compute& compute, State& state, std::int32_t token, float* logits) const {
+    guess(compute, *weights_, *state.draft, token, logits);
   }
 
   /// For speed measurement only: `tokens` positions of noise in every KV layer, Mamba states left
@@ -93,19 +183,20 @@ class NemotronH {
   // multiplying twice; beyond it prefill is bound by arithmetic and plain int8 is twice as fast.
   static constexpr std::int64_t kFineTokens = 64;
 
-  void embed(Compute& compute, std::span<const std::int32_t> tokens, float* h,
-             std::int64_t ld) const {
+  /// The residual stream [tokens, padded(d)] before the first layer.
+  float* embed_all(Compute& compute, std::span<const std::int32_t> tokens) const {
     const Profile::Scope timer(compute.profile, Profile::Part::embed);
-    const Matrix& table = weights_->embeddings;
+    const std::int64_t ld = padded(config().hidden);
+    auto* h = compute.arena.take<float>(static_cast<std::int64_t>(tokens.size()) * ld);
     for (std::size_t t = 0; t < tokens.size(); ++t) {
-      float* row = h + static_cast<std::int64_t>(t) * ld;
-      compute.kernels.format(table.type).decode_row(table.view(), tokens[t], row);
-      if (table.scale(0) != 1.0f) compute.kernels.scale(table.scale(0), table.cols, row);
+      embed(compute, weights_->embeddings, tokens[t], h + static_cast<std::int64_t>(t) * ld);
     }
+    return h;
   }
 
-  void run_layers(Compute& compute, State& state, float* h, std::int64_t ld,
-                  std::int64_t tokens) const {
+  /// `undecided`: null, or where what verify() has to keep goes.
+  void run_layers(Compute& compute, State& state, float* h, std::int64_t ld, std::int64_t tokens,
+                  Undecided* undecided) const {
     const std::int64_t d = config().hidden;
     std::int64_t attention_slot = 0;
     std::size_t mamba_slot = 0;
@@ -124,10 +215,21 @@ class NemotronH {
       Activations x(compute, normed, tokens, d, ld);
       if (const auto* m = std::get_if<Mamba2Weights>(&layer.mixer)) {
         const Profile::Scope timer(compute.profile, Profile::Part::mamba);
-        mamba2(compute, *m, x, state.mamba[mamba_slot++], mixed, ld);
+        if (undecided == nullptr) {
+          mamba2(compute, *m, x, state.mamba[mamba_slot], mixed, ld);
+        } else {
+          mamba2(compute, *m, x, state.mamba[mamba_slot], mixed, ld, undecided->mamba[mamba_slot]);
+        }
+        ++mamba_slot;
       } else if (const auto* a = std::get_if<AttentionWeights>(&layer.mixer)) {
         const Profile::Scope timer(compute.profile, Profile::Part::attention);
-        attention(compute, *a, x, state.kv, attention_slot++, state.tokens, mixed, ld);
+        if (undecided == nullptr) {
+          attention(compute, *a, x, state.kv, attention_slot, state.tokens, mixed, ld);
+        } else {
+          attention(compute, *a, x, state.kv, attention_slot, state.tokens, mixed, ld,
+                    undecided->kv[static_cast<std::size_t>(attention_slot)]);
+        }
+        ++attention_slot;
       } else if (const auto* f = std::get_if<MlpWeights>(&layer.mixer)) {
         const Profile::Scope timer(compute.profile, Profile::Part::mlp);
         mlp(compute, *f, x, mixed, ld);
@@ -139,6 +241,14 @@ class NemotronH {
       parallel_for(norm_threads, tokens,
                    [&](std::int64_t t) { compute.kernels.add(mixed + t * ld, d, h + t * ld); });
     }
+  }
+
+  void last_norm(Compute& compute, const float* h, std::int64_t ld, std::int64_t tokens,
+                 float* out) const {
+    parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
+      compute.kernels.rms_norm(h + t * ld, weights_->final_norm.data(), config().hidden,
+                               config().norm_eps, out + t * ld);
+    });
   }
 
   void head(Compute& compute, const float* h, std::int64_t ld,

@@ -9,6 +9,7 @@
 #include <nemo/model/moe.hpp>
 
 #include <memory>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -20,12 +21,24 @@ struct LayerWeights {
   std::variant<Mamba2Weights, AttentionWeights, MlpWeights, MoeWeights> mixer;
 };
 
+/// The draft head: see mtp.hpp.
+struct MtpWeights {
+  std::vector<float> token_norm, hidden_norm;  // [d] each
+  Matrix fuse;                                 // [d, 2d]
+  std::vector<float> attention_norm;           // [d]
+  AttentionWeights attention;
+  std::vector<float> experts_norm;  // [d]
+  MoeWeights experts;
+  std::vector<float> final_norm;  // [d]
+};
+
 struct ModelWeights {
   ModelConfig config;
   Matrix embeddings;              // [vocab, d]
   Matrix head;                    // [vocab, d]; the embeddings when tied
   std::vector<float> final_norm;  // [d]
   std::vector<LayerWeights> layers;
+  std::optional<MtpWeights> mtp;
 
   std::shared_ptr<const Checkpoint> checkpoint;  // keeps the mapped bytes alive
   std::vector<AlignedBuffer<float>> converted;   // routers stored in less than float

@@ -99,7 +99,8 @@ def read(path):
     k = {key[len(ARCH) + 1:]: v for key, v in f.metadata.items() if key.startswith(ARCH + ".")}
     kv, ff = k["attention.head_count_kv"], k["feed_forward_length"]
     pattern = "".join("*" if kv[i] else "M" if not ff[i] else
-                      "E" if "blk.%d.ffn_gate_inp.weight" % i in f.tensors else "-" for i in range(k["block_count"]))
+                      "E" if "blk.%d.ffn_gate_inp.weight" % i in f.tensors else "-"
+                      for i in range(k["block_count"] - k.get("nextn_predict_layers", 0)))
     inner, heads = k["ssm.inner_size"], k["ssm.time_step_rank"]
     c = model.Config(
         pattern=pattern, vocab=k["vocab_size"], d=k["embedding_length"], Hq=k["attention.head_count"], Hkv=max(kv),

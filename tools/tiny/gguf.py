@@ -27,6 +27,19 @@ def dequantize_q8_0(raw, shape):
     return (b[:, 2:].view(np.int8).astype(np.float32) * d).reshape(shape)
 
 
+def encode(x, kind):
+    if kind == TYPE_Q8_0:
+        return quantize_q8_0(x)
+    return x.astype("<f4" if kind == TYPE_F32 else "<f2").tobytes()
+
+
+class Stored:
+    """A tensor's bytes as they are in a file."""
+
+    def __init__(self, raw, shape):
+        self.raw, self.shape, self.ndim = raw, shape, len(shape)
+
+
 def text(s):
     b = s.encode()
     return struct.pack("<Q", len(b)) + b
@@ -42,15 +55,14 @@ def value(kind, v):
 
 
 def write(path, metadata, tensors):
-    """metadata: [(key, type, value)], arrays as (item type, list). tensors: [(name, numpy array, type)];
+    """metadata: [(key, type, value)], arrays as (item type, list). tensors: [(name, numpy array or Stored, type)];
     the array's last axis is the file's first dimension."""
     head, blobs, offset = bytearray(), [], 0
     head += b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     for key, kind, v in metadata:
         head += text(key) + struct.pack("<I", kind) + value(kind, v)
     for name, x, kind in tensors:
-        raw = {TYPE_F32: lambda: x.astype("<f4").tobytes(), TYPE_F16: lambda: x.astype("<f2").tobytes(),
-               TYPE_Q8_0: lambda: quantize_q8_0(x)}[kind]()
+        raw = x.raw if isinstance(x, Stored) else encode(x, kind)
         head += text(name) + struct.pack("<I", x.ndim)
         head += b"".join(struct.pack("<Q", n) for n in reversed(x.shape)) + struct.pack("<IQ", kind, offset)
         blobs.append(raw + bytes(-len(raw) % ALIGNMENT))
@@ -69,10 +81,12 @@ class Reader:
         if self.take(4) != b"GGUF" or self.number("I") != 3:
             raise ValueError("%s is not a GGUF 3 file" % path)
         tensors, keys = self.number("Q"), self.number("Q")
-        self.metadata = {}
+        self.metadata, self.items = {}, []  # items: as write() takes them
         for _ in range(keys):
-            key = self.string()
-            self.metadata[key] = self.value(self.number("I"))
+            key, kind = self.string(), self.number("I")
+            value = self.value(kind)
+            self.items.append((key, kind, value))
+            self.metadata[key] = value[1] if kind == ARRAY else value
         infos = []
         for _ in range(tensors):
             name = self.string()
@@ -80,7 +94,7 @@ class Reader:
             infos.append((name, dims[::-1], self.number("I"), self.number("Q")))
         align = self.metadata.get("general.alignment", ALIGNMENT)
         base = -(-self.at // align) * align
-        self.tensors, self.types = {}, {}
+        self.tensors, self.types, self.stored = {}, {}, {}
         for name, shape, kind, offset in infos:
             n = int(np.prod(shape))
             size = {TYPE_F32: 4 * n, TYPE_F16: 2 * n, TYPE_Q8_0: n // 32 * 34}[kind]
@@ -91,7 +105,7 @@ class Reader:
                 x = dequantize_q8_0(raw, shape)
             else:
                 x = np.frombuffer(raw, "<f4" if kind == TYPE_F32 else "<f2").astype(np.float32).reshape(shape)
-            self.tensors[name], self.types[name] = x, kind
+            self.tensors[name], self.types[name], self.stored[name] = x, kind, Stored(raw, shape)
 
     def take(self, n):
         self.at += n
@@ -108,5 +122,5 @@ class Reader:
             return self.string()
         if kind == ARRAY:
             item, n = self.number("I"), self.number("Q")
-            return [self.value(item) for _ in range(n)]
+            return item, [self.value(item) for _ in range(n)]
         return self.number(SCALARS[kind])

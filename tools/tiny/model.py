@@ -306,6 +306,17 @@ def route(u, gate, bias, c):
     return idx, w / (w.sum(1, keepdim=True) + 1e-20) * c.scale
 
 
+def moe(p, q, c, u):
+    """Mixture of experts with the parameters named q + ...: its output, and the tokens per expert."""
+    idx, w = route(u, p[q + "gate"], p[q + "bias"], c)
+    flat = idx.reshape(-1)
+    order = torch.argsort(flat, stable=True).to(torch.int32)
+    load = torch.bincount(flat, minlength=c.E)
+    first = torch.cat([torch.zeros(1, dtype=torch.long), load.cumsum(0)]).to(torch.int32)
+    return (Experts.apply(u, p[q + "up_e"], p[q + "down_e"], w, order, first, c)
+            + linear(Relu2.apply(linear(u, p[q + "up_s"])), p[q + "down_s"])), load
+
+
 def forward(p, c, tokens, docs, loads=None):
     """Normalised trunk output [T, d]. loads, if given, collects the tokens per expert of each E layer."""
     h = F.embedding(tokens, p["embed"])
@@ -321,15 +332,9 @@ def forward(p, c, tokens, docs, loads=None):
         elif kind == "-":
             out = linear(Relu2.apply(linear(u, p[q + "up"])), p[q + "down"])
         else:
-            idx, w = route(u, p[q + "gate"], p[q + "bias"], c)
-            flat = idx.reshape(-1)
-            order = torch.argsort(flat, stable=True).to(torch.int32)
-            count = torch.bincount(flat, minlength=c.E)
-            first = torch.cat([torch.zeros(1, dtype=torch.long), count.cumsum(0)]).to(torch.int32)
+            out, load = moe(p, q, c, u)
             if loads is not None:
-                loads[i] = count
-            out = (Experts.apply(u, p[q + "up_e"], p[q + "down_e"], w, order, first, c)
-                   + linear(Relu2.apply(linear(u, p[q + "up_s"])), p[q + "down_s"]))
+                loads[i] = load
         h = h + out
     return RmsNorm.apply(h, p["norm"], c.eps)
 

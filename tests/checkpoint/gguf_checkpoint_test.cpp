@@ -408,7 +408,7 @@ TEST_CASE("sampling defaults come from the metadata") {
 }
 
 TEST_CASE("paths that are no model file say so") {
-  CHECK_THROWS_WITH(open_checkpoint(kData), Contains("is a directory"));
+  CHECK_THROWS_WITH(open_checkpoint(kData), Contains("holds no config.json"));
   CHECK_THROWS_WITH(open_checkpoint(kData + "none.gguf"), Contains("No such file"));
   CHECK_THROWS_WITH(open_checkpoint(kData + "dense96.Q4_0.json"), Contains("not a GGUF file"));
 }

@@ -90,7 +90,7 @@ class Bench {
     auto result = run("tg" + std::to_string(tokens) + kind, tokens, depth,
                       decode_bytes(tokens, depth + kDraftPrompt), job, prepare);
     result.drafts = sum;
-    result.profiled_tokens = 0;  // passes that guess are not profiled
+    result.profiled_tokens = 0;       // passes that guess are not profiled
     session_ = model_.new_session();  // one whose steps do not feed the draft head
     return result;
   }

@@ -39,7 +39,7 @@ struct BenchmarkResult {
   /// Sums over all timed repetitions, which fed `profiled_tokens` tokens.
   Profile profile;
   std::int64_t profiled_tokens = 0;  // 0: not asked for
-  DraftStatistics drafts;         // of decode tests with drafts
+  DraftStatistics drafts;            // of decode tests with drafts
 };
 
 /// Runs every test at every depth; `report` sees each result as it is made. One untimed repetition

@@ -65,13 +65,14 @@ Parts split(std::string_view text) {
   }
 }
 
-KvRotation preset_of(std::string_view text, std::string_view name) {
+constexpr const char* kPresets = "rotor, haar, iso, iso-full, planar, rotor3";
+
+std::optional<KvRotation> find_preset(std::string_view name) {
   for (const KvRotation r : {KvRotation::rotor, KvRotation::haar, KvRotation::iso,
                              KvRotation::iso_full, KvRotation::planar, KvRotation::rotor3}) {
     if (name == name_of(r)) return r;
   }
-  refuse(text,
-         "preset '" + one_line(name) + "' is none of rotor, haar, iso, iso-full, planar, rotor3");
+  return std::nullopt;
 }
 
 /// Applies sink=, v= and preset= where the scheme has them.
@@ -83,7 +84,9 @@ void apply_options(std::string_view text, const Parts& parts, KvFormat& format) 
                        (key == "preset" && format.scheme == KvScheme::rotor);
     if (!known) refuse(text, "unknown option '" + one_line(key) + "'");
     if (key == "preset") {
-      format.rotation = preset_of(text, value);
+      const auto preset = find_preset(value);
+      if (!preset) refuse(text, "preset '" + one_line(value) + "' is none of " + kPresets);
+      format.rotation = *preset;
       continue;
     }
     const auto n = number(value);
@@ -97,8 +100,9 @@ class Entry {
  public:
   Entry(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
     if (!json.is_object()) fail("must be an object with layer_idx, bits and group_size");
-    static const std::set<std::string> known = {
-        "layer_idx", "bits", "group_size", "k_bits", "v_bits", "scheme", "sink", "group_size_v"};
+    static const std::set<std::string> known = {"layer_idx", "bits",         "group_size",
+                                                "k_bits",    "v_bits",       "scheme",
+                                                "sink",      "group_size_v", "preset"};
     for (const auto& [key, value] : json.items()) {
       if (known.count(key) == 0) fail("unknown key '" + one_line(key) + "'");
     }
@@ -125,6 +129,13 @@ class Entry {
     if (!value.is_string()) fail("scheme must be a string");
     return value.get<std::string>();
   }
+  [[nodiscard]] KvRotation preset() const {
+    if (!has("preset")) return KvRotation::rotor;
+    const Json& value = json_.at("preset");
+    const auto found = value.is_string() ? find_preset(value.get<std::string>()) : std::nullopt;
+    if (!found) fail("preset is none of " + std::string(kPresets));
+    return *found;
+  }
   [[noreturn]] void fail(const std::string& why) const {
     throw Error(ErrorCode::bad_file, where_ + ": " + why);
   }
@@ -146,6 +157,7 @@ KvFormat format_of(const Entry& entry) {
   } else if (scheme == "rotor") {
     format =
         KvFormat::rotor(k, entry.integer_or("group_size", 64), v, entry.integer_or("sink", 128));
+    format.rotation = entry.preset();
     format.value_group = entry.integer_or("group_size_v", format.key_group);
   } else if (scheme == "affine") {
     format = KvFormat::affine(k, entry.integer("group_size"));
@@ -271,6 +283,13 @@ bool KvPolicy::dense() const noexcept {
                              [](const KvFormat& f) { return f.scheme == KvScheme::fp16; });
 }
 
+void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config) {
+  std::size_t slot = 0;
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.kind == LayerKind::attention) formats[slot++].check(layer.head_dim);
+  }
+}
+
 KvPolicy resolve_kv(const std::string& text, const ModelConfig& config) {
   KvPolicy policy;
   const auto layers = static_cast<std::size_t>(config.count(LayerKind::attention));
@@ -287,10 +306,7 @@ KvPolicy resolve_kv(const std::string& text, const ModelConfig& config) {
     policy.name = format.name();
     policy.formats.assign(layers, format);
   }
-  std::size_t slot = 0;
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.kind == LayerKind::attention) policy.formats[slot++].check(layer.head_dim);
-  }
+  check_kv_formats(policy.formats, config);
   return policy;
 }
 

@@ -50,9 +50,10 @@ std::byte* writable(std::vector<std::shared_ptr<AlignedBuffer<std::byte>>>& bloc
 
 }  // namespace
 
-PackedCache::PackedCache(const KvShape& shape) : capacity_(shape.capacity) {
-  if (shape.formats.size() != shape.layers.size()) {
-    throw Error(ErrorCode::internal, "PackedCache: a format per attention layer is needed");
+PackedCache::PackedCache(const KvShape& shape) : capacity_(shape.capacity), means_(shape.means) {
+  if (shape.formats.size() != shape.layers.size() ||
+      (means_ != nullptr && means_->size() != shape.layers.size())) {
+    throw Error(ErrorCode::internal, "PackedCache: formats and means come per attention layer");
   }
   for (std::size_t i = 0; i < shape.layers.size(); ++i) {
     const KvShape::Layer& sizes = shape.layers[i];
@@ -70,6 +71,7 @@ PackedCache::PackedCache(const KvShape& shape) : capacity_(shape.capacity) {
         std::vector<Head>(static_cast<std::size_t>(sizes.kv_heads)),
         {},
         {}};
+    if (means_ != nullptr && format.scheme != KvScheme::fp16) l.means = &(*means_)[i];
     l.exact_block = std::min(l.sink, kExactBlock);
     l.exact = l.sink;
     if (format.scheme != KvScheme::fp16) {
@@ -90,12 +92,19 @@ PackedCache::PackedCache(const KvShape& shape) : capacity_(shape.capacity) {
 
 PackedCache::PackedCache(const KvShape& shape, const KvFormat& format)
     : PackedCache(KvShape{shape.layers, shape.capacity,
-                          std::vector<KvFormat>(shape.layers.size(), format)}) {}
+                          std::vector<KvFormat>(shape.layers.size(), format), shape.means}) {}
 
 void PackedCache::rotate(const Kernels& kernels, std::int64_t layer, float* keys, float* values,
                          std::int64_t stride, std::int64_t tokens) const {
   const Layer& l = layer_at(layer);
   const std::int64_t dim = l.shape.head_dim;
+  if (l.means != nullptr) {
+    const std::int64_t width = l.shape.kv_heads * dim;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      kernels.axpy(-1.0f, l.means->keys.data(), width, keys + t * stride);
+      kernels.axpy(-1.0f, l.means->values.data(), width, values + t * stride);
+    }
+  }
   for (std::int64_t head = 0; head < l.shape.kv_heads; ++head) {
     kernels.kv->rotate(transform(layer, head, false), false, keys + head * dim, stride, tokens);
     kernels.kv->rotate(transform(layer, head, true), false, values + head * dim, stride, tokens);
@@ -177,8 +186,13 @@ void PackedCache::prepare(const Kernels& kernels, std::int64_t layer, std::int64
 }
 
 void PackedCache::finish(const Kernels& kernels, std::int64_t layer, std::int64_t head, float* out,
-                         std::int64_t rows) const {
-  kernels.kv->rotate(transform(layer, head, true), true, out, layer_at(layer).shape.head_dim, rows);
+                         std::int64_t rows, const float* sums) const {
+  const Layer& l = layer_at(layer);
+  const std::int64_t dim = l.shape.head_dim;
+  kernels.kv->rotate(transform(layer, head, true), true, out, dim, rows);
+  if (l.means == nullptr) return;
+  const float* mean = l.means->values.data() + head * dim;
+  for (std::int64_t r = 0; r < rows; ++r) kernels.axpy(sums[r], mean, dim, out + r * dim);
 }
 
 /// A run of positions stored alike: half precision rows, or tiles.
@@ -443,6 +457,18 @@ std::size_t PackedCache::bytes(std::int64_t tokens) const noexcept {
     total += l.shape.kv_heads * (exact * 4 * l.shape.head_dim + packed);
   }
   return static_cast<std::size_t>(total);
+}
+
+std::size_t PackedCache::shared_bytes() const noexcept {
+  std::size_t total = 0;
+  for (const Layer& l : layers_) {
+    for (const Head& head : l.heads) {
+      for (const std::vector<Block>* blocks : {&head.exact, &head.packed}) {
+        for (const Block& b : *blocks) total += b.use_count() > 1 ? b->size() : 0;
+      }
+    }
+  }
+  return total;
 }
 
 std::size_t PackedCache::allocated_bytes() const noexcept {

@@ -1,26 +1,29 @@
 // Saving and loading quantized caches.
 //
-//   u64 "nemoKVq" 1, u64 layers, then per layer a Header, then per kv head
+//   u64 "nemoKVq" 2, u64 layers, then per layer a Header, then per kv head
 //   exact key rows, exact value rows | key codes, key scales, value codes, value scales of all
 //   tiles | the half precision rows of the incomplete tile
 // Everything is little-endian and stands as it does in memory.
 #include "packed_block.hpp"
 
 #include <nemo/base/error.hpp>
+#include <nemo/base/hash.hpp>
 #include <nemo/cache/packed_cache.hpp>
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace nemo {
 namespace {
 
-constexpr std::uint64_t kMagic = std::uint64_t{1} << 56 | std::uint64_t{0x71564b6f6d656e};
+constexpr std::uint64_t kMagic = std::uint64_t{2} << 56 | std::uint64_t{0x71564b6f6d656e};
 
 struct Header {
   std::uint32_t scheme, rotation, key_bits, value_bits, key_group, value_group;
   std::int64_t sink;
   std::uint64_t seed;
+  std::uint64_t means;  // hash of the layer's means; 0: not centered
   std::int64_t kv_heads, head_dim, tokens, exact;
 };
 
@@ -65,18 +68,25 @@ void PackedCache::for_content(LayerRef& l, Move move) {
 
 namespace {
 
+/// A cache centered by other means holds other numbers.
+std::uint64_t hash_of(const KvLayerMeans* means) noexcept {
+  if (means == nullptr) return 0;
+  return hash_bytes(std::as_bytes(std::span(means->values)),
+                    hash_bytes(std::as_bytes(std::span(means->keys))));
+}
+
 template <class Layer>
 Header header_of(const Layer& l) {
   const KvFormat& f = l.format;
   const auto u = [](auto x) { return static_cast<std::uint32_t>(x); };
-  return {u(f.scheme),      u(f.rotation),    u(f.key_bits), u(f.value_bits),
-          u(f.key_group),   u(f.value_group), f.sink,        f.seed,
-          l.shape.kv_heads, l.shape.head_dim, l.tokens,      l.exact};
+  return {u(f.scheme),      u(f.rotation), u(f.key_bits), u(f.value_bits),  u(f.key_group),
+          u(f.value_group), f.sink,        f.seed,        hash_of(l.means), l.shape.kv_heads,
+          l.shape.head_dim, l.tokens,      l.exact};
 }
 
 }  // namespace
 
-void PackedCache::save(const KvSink& sink) const {
+void PackedCache::save(const ByteSink& sink) const {
   const std::uint64_t start[] = {kMagic, layers_.size()};
   sink(start, sizeof start);
   for (const Layer& l : layers_) {
@@ -88,7 +98,7 @@ void PackedCache::save(const KvSink& sink) const {
   }
 }
 
-void PackedCache::load(const KvSource& source) {
+void PackedCache::load(const ByteSource& source) {
   std::uint64_t start[2] = {};
   source(start, sizeof start);
   if (start[0] != kMagic) refuse("this is none, or of another version");
@@ -103,8 +113,9 @@ void PackedCache::load(const KvSource& source) {
     own.exact = header.exact;
     if (std::memcmp(&own, &header, sizeof own) != 0) {
       refuse("layer " + std::to_string(i) + " is not stored as " + l.format.name() +
-             " with this model's heads");
+             " with this model's heads and means");
     }
+    if (i > 0 && header.tokens != layers_[0].tokens) refuse("its layers differ in length");
     if (header.tokens < 0 || header.tokens > capacity_ || header.exact < 0) {
       refuse("it holds more tokens than this context of " + std::to_string(capacity_));
     }

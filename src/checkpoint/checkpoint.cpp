@@ -4,6 +4,7 @@
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/checkpoint/folder_checkpoint.hpp>
 #include <nemo/checkpoint/gguf_checkpoint.hpp>
+#include <nemo/io/mapped_file.hpp>
 #include <nemo/io/printable.hpp>
 
 #include <cstring>
@@ -85,6 +86,23 @@ void Checkpoint::pad_vocabulary(text::TokenizerData& data) const {
     data.tokens.push_back("[PAD" + std::to_string(id) + "]");
     data.types.push_back(text::TokenType::unused);
   }
+}
+
+KvPairing Checkpoint::kv_pairing() const {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path path(path_);
+  const fs::path folder = fs::is_directory(path, ignored) ? path : path.parent_path();
+  KvPairing pairing;
+  if (const fs::path file = folder / "kv_config.json"; fs::exists(file, ignored)) {
+    pairing.config_origin = file.string();
+    const MappedFile mapped(file);
+    pairing.config.assign(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.size());
+  }
+  if (const fs::path file = folder / "kv_means.gguf"; fs::exists(file, ignored)) {
+    pairing.means = read_kv_means(file, config_);
+  }
+  return pairing;
 }
 
 std::shared_ptr<const Checkpoint> open_checkpoint(const std::filesystem::path& path) {

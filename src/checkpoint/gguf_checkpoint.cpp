@@ -72,6 +72,15 @@ class GgufCheckpoint final : public Checkpoint {
     return std::string(gguf_.find_string("tokenizer.chat_template").value_or(""));
   }
   [[nodiscard]] SamplingDefaults sampling() const override;
+  [[nodiscard]] KvPairing kv_pairing() const override {
+    KvPairing pairing = Checkpoint::kv_pairing();
+    if (const auto config = gguf_.find_string("nemo.kv.config")) {
+      pairing.config = *config;
+      pairing.config_origin = path_ + ", key nemo.kv.config";
+    }
+    if (auto means = find_kv_means(gguf_, config_)) pairing.means = std::move(means);
+    return pairing;
+  }
   void will_need() const override { gguf_.will_need(); }
 
  private:

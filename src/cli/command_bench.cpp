@@ -24,6 +24,7 @@ using Json = nlohmann::ordered_json;
 struct BenchFlags {
   std::string model;
   LoadOptions load;
+  std::vector<std::string> kv;
   BenchmarkOptions bench;
   bool json = false;
   bool json_lines = false;
@@ -85,6 +86,7 @@ Json result_json(const BenchmarkResult& r, const Model& model) {
                {"tok_s_sd", r.deviation},
                {"gb_s", r.bytes_per_second / 1e9},
                {"bandwidth_fraction", r.bandwidth_fraction},
+               {"kv_bytes", r.kv_bytes},
                {"rss_bytes", r.rss_bytes},
                {"kv", model.kv_policy()},
                {"kernels", model.kernels().name},
@@ -92,6 +94,15 @@ Json result_json(const BenchmarkResult& r, const Model& model) {
   if (r.drafts.passes > 0) json["drafts"] = drafts_json(r.drafts);
   if (r.profiled_tokens > 0) json["profile"] = profile_json(r);
   return json;
+}
+
+void print_row(const BenchmarkResult& r, const std::string& kv) {
+  std::printf("%-20s %-10s %8lld %12.2f %8.2f %8.2f %9.0f%% %7.2f GB %7.2f GB\n", kv.c_str(),
+              r.test.c_str(), static_cast<long long>(r.depth), r.tokens_per_second, r.deviation,
+              r.bytes_per_second / 1e9, 100 * r.bandwidth_fraction,
+              static_cast<double>(r.kv_bytes) / 1e9, static_cast<double>(r.rss_bytes) / 1e9);
+  if (r.profiled_tokens > 0) print_profile(r);
+  if (r.drafts.passes > 0) std::printf("  %s\n", drafts_text(r.drafts).c_str());
 }
 
 void run_bench(const BenchFlags& flags, const std::string& command) {
@@ -108,36 +119,39 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
     if (draft) longest += BenchmarkOptions::kDraftPrompt;
     load_options.context = std::max<std::int64_t>(longest, 1);
   }
-  const std::shared_ptr<const Model> model = load(flags.model, load_options);
-  const double bandwidth = measure_read_bandwidth(model->threads());
+  std::vector<std::string> policies = flags.kv;
+  if (policies.empty() || !load_options.kv.empty()) policies.push_back(load_options.kv);
+  load_options.kv = policies.front();
+  std::vector<std::shared_ptr<const Model>> models = {load_model(flags.model, load_options)};
+  for (std::size_t i = 1; i < policies.size(); ++i) {
+    models.push_back(models.front()->with_kv(policies[i]));
+  }
+  const Model& first = *models.front();
+  const double bandwidth = measure_read_bandwidth(first.threads());
   const bool table = !flags.json && !flags.json_lines;
   if (table) {
-    std::printf("%s, %d threads, kernels %s, kv %s, read bandwidth %.1f GB/s\n",
-                flags.model.c_str(), model->threads(), std::string(model->kernels().name).c_str(),
-                std::string(model->kv_policy()).c_str(), bandwidth / 1e9);
-    std::printf("%-10s %8s %12s %8s %8s %10s %10s\n", "test", "depth", "tok/s", "+-", "GB/s",
-                "bandwidth", "peak RSS");
+    std::printf("%s, %d threads, kernels %s, read bandwidth %.1f GB/s\n", flags.model.c_str(),
+                first.threads(), std::string(first.kernels().name).c_str(), bandwidth / 1e9);
+    std::printf("%-20s %-10s %8s %12s %8s %8s %10s %10s %10s\n", "kv", "test", "depth", "tok/s",
+                "+-", "GB/s", "bandwidth", "kv memory", "peak RSS");
   }
   auto list = Json::array();
-  run_benchmark(*model, flags.bench, bandwidth, [&](const BenchmarkResult& r) {
-    if (table) {
-      std::printf("%-10s %8lld %12.2f %8.2f %8.2f %9.0f%% %7.2f GB\n", r.test.c_str(),
-                  static_cast<long long>(r.depth), r.tokens_per_second, r.deviation,
-                  r.bytes_per_second / 1e9, 100 * r.bandwidth_fraction,
-                  static_cast<double>(r.rss_bytes) / 1e9);
-      if (r.profiled_tokens > 0) print_profile(r);
-      if (r.drafts.passes > 0) std::printf("  %s\n", drafts_text(r.drafts).c_str());
-    } else if (flags.json_lines) {
-      Json line = result_json(r, *model);
-      line["model"] = flags.model;
-      line["read_gb_s"] = bandwidth / 1e9;
-      line.update(origin(command));
-      std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
-    } else {
-      list.push_back(result_json(r, *model));
-    }
-    std::fflush(stdout);
-  });
+  for (const auto& model : models) {
+    run_benchmark(*model, flags.bench, bandwidth, [&](const BenchmarkResult& r) {
+      if (table) {
+        print_row(r, model->kv_policy());
+      } else if (flags.json_lines) {
+        Json line = result_json(r, *model);
+        line["model"] = flags.model;
+        line["read_gb_s"] = bandwidth / 1e9;
+        line.update(origin(command));
+        std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+      } else {
+        list.push_back(result_json(r, *model));
+      }
+      std::fflush(stdout);
+    });
+  }
   if (flags.json) std::printf("%s\n", list.dump(2).c_str());
 }
 
@@ -223,7 +237,7 @@ void add_roofline(CLI::App& bench, const std::string& command_line) {
 void add_bench_command(CLI::App& app, const std::string& command_line) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode speed");
-  add_load_flags(*command, flags->model, flags->load);
+  add_load_flags(*command, flags->model, flags->load, flags->kv);
   command->add_option("-p,--prompt-tokens", flags->bench.prompt_tokens, "Prefill tests, in tokens")
       ->delimiter(',');
   command->add_option("-n,--max-tokens", flags->bench.decode_tokens, "Decode tests, in tokens")

@@ -42,7 +42,7 @@ class Repl {
       : flags_(flags),
         interactive_(stdin_is_terminal()),
         show_reasoning_(flags.show_reasoning || (interactive_ && !flags.hide_reasoning)),
-        model_(load(flags.model, flags.load)),
+        model_(load_model(flags.model, flags.load)),
         chat_(model_, options()) {}
 
   // Throws Error{bad_input} at the end when lines of piped input could not be answered.

@@ -4,7 +4,7 @@
 #include "src/cli/options.hpp"
 
 #include <nemo/base/error.hpp>
-#include <nemo/cache/kv_spec.hpp>
+#include <nemo/cache/kv_pairing.hpp>
 #include <nemo/cache/packed_cache.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
@@ -97,6 +97,7 @@ struct Report {
   std::vector<std::string> ignored;
   bool drafts = false;  // a draft head is there and can be used
   MemoryPlan plan;
+  std::string paired_kv;  // the policy stored with the model; empty: none
 
   void add(const std::string& name, const std::string& type, std::int64_t elements,
            std::int64_t bytes) {
@@ -139,6 +140,9 @@ Report report_file(const InfoFlags& flags) {
   r.template_bytes = checkpoint->chat_template().size();
   r.sampling = checkpoint->sampling();
   r.drafts = checkpoint->find("mtp.layers.0.eh_proj.weight") != nullptr;
+  if (const KvPolicy kv = resolve_kv("", "", *checkpoint); !kv.origin.empty()) {
+    r.paired_kv = kv.name + (kv.means != nullptr ? ", centered" : "") + ", from " + kv.origin;
+  }
   r.ignored.assign(checkpoint->ignored().begin(), checkpoint->ignored().end());
   return r;
 }
@@ -249,6 +253,7 @@ Json to_json(const Report& r) {
   if (r.sampling.min_p) sampling["min_p"] = *r.sampling.min_p;
   if (r.sampling.top_k) sampling["top_k"] = *r.sampling.top_k;
   json["sampling"] = std::move(sampling);
+  if (!r.paired_kv.empty()) json["paired_kv"] = r.paired_kv;
   json["ignored_tensors"] = r.ignored;
   Json kv = Json::object();
   for (const MemoryPlan::Kv& policy : r.plan.kv) {
@@ -341,6 +346,7 @@ void print(const Report& r) {
     line("chat template",
          r.template_bytes > 0 ? std::to_string(r.template_bytes) + " bytes" : "none (built-in)");
   }
+  if (!r.paired_kv.empty()) line("paired KV cache", r.paired_kv);
   if (!r.ignored.empty()) {
     std::string names;
     for (std::size_t i = 0; i < std::min<std::size_t>(r.ignored.size(), 3); ++i) {

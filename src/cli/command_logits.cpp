@@ -28,7 +28,7 @@ void run(const LogitsOptions& options) {
   if (options.chunk < 1) throw Error(ErrorCode::usage, "--chunk: at least 1 token");
   LoadOptions load_options = options.load;
   if (load_options.context == 0) load_options.context = static_cast<std::int64_t>(ids.size());
-  const std::shared_ptr<const Model> model = load(options.model, load_options);
+  const std::shared_ptr<const Model> model = load_model(options.model, load_options);
   const std::unique_ptr<Session> session = model->new_session();
   const auto total = static_cast<std::int64_t>(ids.size());
   const std::int64_t vocab = model->config().vocab;

@@ -26,7 +26,7 @@ void run(const PerplexityFlags& flags) {
   LoadOptions load_options = flags.load;
   if (load_options.context == 0) load_options.context = 512;
   const std::string text = read_text(flags.file);
-  const auto model = load(flags.model, load_options);
+  const auto model = load_model(flags.model, load_options);
   const auto& tokenizer = model->tokenizer();
   const auto ids = tokenizer.encode(text, {.parse_special = false, .add_bos = true});
 

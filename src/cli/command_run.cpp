@@ -120,7 +120,7 @@ void answer(const RunFlags& flags, const std::shared_ptr<const Model>& model,
 
 void run(const RunFlags& flags) {
   check(flags.generate);
-  const auto model = load(flags.model, flags.load);
+  const auto model = load_model(flags.model, flags.load);
   const auto options = generate_options(flags.generate, *model);
   if (flags.raw) {
     complete(flags, *model, options);

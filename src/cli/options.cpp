@@ -2,6 +2,7 @@
 #include "src/cli/options.hpp"
 
 #include <nemo/base/error.hpp>
+#include <nemo/cache/kv_spec.hpp>
 #include <nemo/engine/stop_strings.hpp>
 #include <nemo/io/printable.hpp>
 
@@ -90,12 +91,83 @@ void add_model_flag(CLI::App& command, std::string& model) {
   if (model.empty()) option->required();
 }
 
-void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load) {
+void add_kv_aliases(CLI::App& command, std::string& kv) {
+  struct Aliases {
+    std::optional<int> turbo_keys, turbo_values, turbo_sink;  // turboquant-mlx
+    std::optional<int> rotor_bits, rotor_group;               // rotorquant
+    std::optional<int> affine_bits, affine_group;             // mlx-lm
+  };
+  const auto a = std::make_shared<Aliases>();
+  const auto add = [&](const char* name, std::optional<int>& value, const char* text) {
+    command.add_option(name, value, text)->group("KV cache aliases");
+  };
+  add("--kv-k-bits", a->turbo_keys, "turbo: bits of keys");
+  add("--kv-v-bits", a->turbo_values, "turbo: bits of values");
+  add("--kv-min-tokens", a->turbo_sink, "turbo: first tokens in half precision (default 128)");
+  add("--rotor-bits", a->rotor_bits, "rotor: bits of keys and values");
+  add("--group-size", a->rotor_group, "rotor: channels of a group (default 64)");
+  add("--kv-bits", a->affine_bits, "affine: bits of keys and values");
+  add("--kv-group-size", a->affine_group, "affine: channels of a group (default 64)");
+  command.parse_complete_callback([a, &kv] {
+    const bool turbo = a->turbo_keys || a->turbo_values || a->turbo_sink;
+    const bool rotor = a->rotor_bits || a->rotor_group;
+    const bool affine = a->affine_bits || a->affine_group;
+    const auto refuse = [](const char* why) { throw Error(ErrorCode::usage, why); };
+    if (int{turbo} + int{rotor} + int{affine} + int{!kv.empty()} > 1) {
+      refuse("--kv, --kv-k-bits, --rotor-bits and --kv-bits name different policies: give one");
+    }
+    const auto text = [](int value) { return std::to_string(value); };
+    if (turbo) {
+      if (!a->turbo_keys || !a->turbo_values) {
+        refuse("--kv-k-bits and --kv-v-bits go together, with or without --kv-min-tokens");
+      }
+      kv = "turbo:" + text(*a->turbo_keys) + "," + text(*a->turbo_values) +
+           ",sink=" + text(a->turbo_sink.value_or(128));
+    } else if (rotor) {
+      if (!a->rotor_bits) refuse("--group-size needs --rotor-bits");
+      kv = "rotor:" + text(*a->rotor_bits) + "," + text(a->rotor_group.value_or(64));
+    } else if (affine) {
+      if (!a->affine_bits) refuse("--kv-group-size needs --kv-bits");
+      kv = "affine:" + text(*a->affine_bits) + "," + text(a->affine_group.value_or(64));
+    }
+  });
+}
+
+namespace {
+
+void add_run_flags(CLI::App& command, std::string& model, LoadOptions& load) {
   add_model_flag(command, model);
   command.add_option("-t,--threads", load.threads, "Threads; default: one per core");
   command.add_option("-c,--ctx-size,--ctx", load.context, "Context length in tokens");
-  command.add_option("--kv", load.kv, "KV cache policy")->capture_default_str();
+  add_kv_aliases(command, load.kv);
+  command.add_option("--kv-means", load.kv_means,
+                     "Means of nemo calibrate-kv for quantized caches, or off");
   command.add_option("--kernels", load.kernels, "Kernel table; default: the best of this CPU");
+}
+
+}  // namespace
+
+void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load) {
+  add_run_flags(command, model, load);
+  command.add_option("--kv", load.kv, "KV cache policy; default: the model's own, else fp16");
+}
+
+void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load,
+                    std::vector<std::string>& kv) {
+  add_run_flags(command, model, load);
+  command.add_option("--kv", kv, "KV cache policy; may be given several times")
+      ->allow_extra_args(false);
+}
+
+std::shared_ptr<const Model> load_model(const std::string& path, const LoadOptions& options) {
+  auto model = load(path, options);
+  const KvPolicy& kv = model->kv();
+  if (!kv.origin.empty()) {
+    std::fprintf(stderr, "nemo: kv %s%s, %zu bytes per token, from %s\n", one_line(kv.name).c_str(),
+                 kv.means != nullptr ? " centered" : "", model->new_session()->kv_bytes_per_token(),
+                 kv.origin.c_str());
+  }
+  return model;
 }
 
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {

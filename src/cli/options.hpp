@@ -17,10 +17,21 @@
 
 namespace nemo::cli {
 
-/// Adds -m/--model, -t/--threads, -c/--ctx-size, --kv and --kernels. Without -m the variable
-/// NEMO_MODEL decides, then the embedded nemo-tiny.gguf if it lies where a build or an installation
-/// puts it; if there is none either, -m is required.
+/// Adds -m/--model, -t/--threads, -c/--ctx-size, --kv with its aliases, --kv-means and --kernels.
+/// Without -m the variable NEMO_MODEL decides, then the embedded nemo-tiny.gguf if it lies where a
+/// build or an installation puts it; if there is none either, -m is required.
 void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load);
+/// The same for commands that compare policies: --kv may be given several times (an alias, once,
+/// still sets load.kv).
+void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load,
+                    std::vector<std::string>& kv);
+
+/// load(), saying on standard error which KV cache policy was picked up with the model, if one was.
+[[nodiscard]] std::shared_ptr<const Model> load_model(const std::string& path,
+                                                      const LoadOptions& options);
+
+/// Adds other programs' spellings of KV cache policies, which set `kv` before the command runs.
+void add_kv_aliases(CLI::App& command, std::string& kv);
 
 /// Adds only -m/--model, with the same default.
 void add_model_flag(CLI::App& command, std::string& model);

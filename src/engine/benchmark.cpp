@@ -145,6 +145,7 @@ class Bench {
     result.deviation = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
     result.bytes_per_second = bytes / static_cast<double>(tokens) * result.tokens_per_second;
     result.bandwidth_fraction = result.bytes_per_second / read_bandwidth_;
+    result.kv_bytes = static_cast<std::int64_t>(session_->kv_bytes());
     result.rss_bytes = peak_resident_bytes();
     return result;
   }

@@ -1,7 +1,7 @@
 // Loading a model and choosing its KV cache policy at run time.
 #include <nemo/base/error.hpp>
 #include <nemo/cache/dense_cache.hpp>
-#include <nemo/cache/kv_spec.hpp>
+#include <nemo/cache/kv_pairing.hpp>
 #include <nemo/cache/packed_cache.hpp>
 #include <nemo/engine/model.hpp>
 #include <nemo/engine/model_session.hpp>
@@ -22,6 +22,7 @@ struct Model::Shared {
   const Kernels* kernels = nullptr;
   int threads = 1;
   std::int64_t context = 0;
+  std::string kv_means;  // LoadOptions::kv_means
 
   mutable std::once_flag tokenizer_once;
   mutable std::optional<text::Tokenizer> tokenizer;
@@ -40,19 +41,16 @@ template <KvCache Cache>
 class PolicyModel final : public Model {
  public:
   PolicyModel(std::shared_ptr<const Shared> shared, std::shared_ptr<const ModelWeights> weights,
-              KvPolicy policy)
-      : Model(std::move(shared)),
-        network_(std::move(weights), std::move(policy.formats)),
-        name_(std::move(policy.name)) {}
+              std::shared_ptr<const KvPolicy> policy)
+      : Model(std::move(shared), std::move(policy)),
+        network_(std::move(weights), kv().formats, kv().means) {}
 
-  [[nodiscard]] std::string_view kv_policy() const noexcept override { return name_; }
   [[nodiscard]] std::unique_ptr<Session> new_session() const override {
     return std::make_unique<ModelSession<Cache>>(network_, kernels(), threads(), context());
   }
 
  private:
   NemotronH<Cache> network_;
-  std::string name_;
 };
 
 }  // namespace
@@ -61,6 +59,7 @@ const ModelConfig& Model::config() const noexcept { return shared_->weights->con
 const Checkpoint& Model::checkpoint() const noexcept { return *shared_->weights->checkpoint; }
 const ModelWeights& Model::weights() const noexcept { return *shared_->weights; }
 const Kernels& Model::kernels() const noexcept { return *shared_->kernels; }
+const std::string& Model::kv_policy() const noexcept { return kv_->name; }
 int Model::threads() const noexcept { return shared_->threads; }
 std::int64_t Model::context() const noexcept { return shared_->context; }
 
@@ -99,7 +98,8 @@ std::shared_ptr<const Model> load(const std::string& path, const LoadOptions& op
   const std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(path);
   checkpoint->will_need();
   // A policy that does not fit should be known before gigabytes are read.
-  KvPolicy policy = resolve_kv(options.kv, checkpoint->config());
+  KvPolicy policy = resolve_kv(options.kv, options.kv_means, *checkpoint);
+  shared->kv_means = options.kv_means;
   shared->weights = load_weights(checkpoint);
   const std::int64_t advertised = checkpoint->config().context_length;
   shared->context = options.context > 0 ? options.context
@@ -109,18 +109,19 @@ std::shared_ptr<const Model> load(const std::string& path, const LoadOptions& op
 }
 
 std::shared_ptr<const Model> Model::with_kv(const std::string& kv) const {
-  return make_model(shared_, resolve_kv(kv, config()));
+  return make_model(shared_, resolve_kv(kv, shared_->kv_means, checkpoint()));
 }
 
 std::shared_ptr<const Model> Model::make_model(std::shared_ptr<const Shared> shared,
                                                KvPolicy policy) {
   const std::shared_ptr<const ModelWeights> weights = shared->weights;
+  const auto kv = std::make_shared<const KvPolicy>(std::move(policy));
   const auto make = [&](auto cache) -> std::shared_ptr<const Model> {
     using Cache = typename decltype(cache)::type;
-    return std::make_shared<PolicyModel<Cache>>(std::move(shared), weights, std::move(policy));
+    return std::make_shared<PolicyModel<Cache>>(std::move(shared), weights, kv);
   };
-  if (policy.fp32) return make(std::type_identity<Fp32Cache>{});
-  if (policy.dense()) return make(std::type_identity<Fp16Cache>{});
+  if (kv->fp32) return make(std::type_identity<Fp32Cache>{});
+  if (kv->dense()) return make(std::type_identity<Fp16Cache>{});
   return make(std::type_identity<PackedCache>{});
 }
 

@@ -229,6 +229,16 @@ std::optional<std::vector<std::string_view>> Gguf::find_strings(std::string_view
   return strings;
 }
 
+std::optional<std::vector<float>> Gguf::find_floats(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (value->element != GgufType::f32) wrong_type(*this, key, *value, "an array of f32");
+  if (value->count > kMaxArray) fail("array " + in_quotes(key) + " is absurdly long");
+  std::vector<float> numbers(value->count);
+  if (value->count > 0) std::memcpy(numbers.data(), value->bytes.data(), value->count * 4);
+  return numbers;
+}
+
 std::int64_t Gguf::get_int(std::string_view key) const {
   const auto value = find_int(key);
   if (!value) fail("key " + in_quotes(key) + " is missing");

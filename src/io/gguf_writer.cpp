@@ -76,6 +76,13 @@ void GgufWriter::add_i32s(std::string_view name, std::span<const std::int32_t> v
   for (const std::int32_t value : values) put(metadata_, value);
 }
 
+void GgufWriter::add_f32s(std::string_view name, std::span<const float> values) {
+  key(name, GgufType::array);
+  put(metadata_, static_cast<std::uint32_t>(GgufType::f32));
+  put(metadata_, static_cast<std::uint64_t>(values.size()));
+  for (const float value : values) put(metadata_, value);
+}
+
 void GgufWriter::add_strings(std::string_view name, std::span<const std::string> values) {
   key(name, GgufType::array);
   put(metadata_, static_cast<std::uint32_t>(GgufType::string));

@@ -291,6 +291,23 @@ TEST_CASE("forks share their past and diverge without seeing each other") {
   check([&](const Rows& rows) { return nemo::TurboCache<8, 4>(shape_of(rows, 400)); });
 }
 
+TEST_CASE("forks share blocks until one of them writes there") {
+  const nemo::Kernels& kernels = *nemo::available_kernels().back();
+  const Rows rows(2, 64, 600, 4);
+  PackedCache cache(shape_of(rows, 600), KvFormat::turbo(8, 4, 0));
+  rows.feed(kernels, cache, 0, 512);
+  CHECK(cache.shared_bytes() == 0);
+  PackedCache fork = cache.fork();
+  CHECK(fork.shared_bytes() == fork.bytes(512));
+  rows.feed(kernels, fork, 512, 1);  // a block of its own
+  CHECK(fork.shared_bytes() == fork.bytes(512));
+  fork.truncate(300);
+  CHECK(fork.shared_bytes() == fork.bytes(512));
+  rows.feed(kernels, fork, 300, 1);  // in the second block of 256 tokens
+  CHECK(fork.shared_bytes() == fork.bytes(256));
+  CHECK(cache.shared_bytes() == cache.bytes(256));
+}
+
 TEST_CASE("trimming keeps the codes of what stays") {
   const nemo::Kernels& kernels = *nemo::available_kernels().back();
   const Rows rows(1, 128, 333, 4);

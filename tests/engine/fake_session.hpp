@@ -68,6 +68,7 @@ class FakeSession final : public nemo::Session {
   [[nodiscard]] std::int64_t capacity() const noexcept override { return capacity_; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return held_.size(); }
 
+  [[nodiscard]] std::size_t kv_bytes() const noexcept override { return held_.size(); }
   [[nodiscard]] std::size_t kv_bytes_per_token() const noexcept override { return 1; }
   void fill_with_noise(std::int64_t tokens) override {
     held_.resize(held_.size() + static_cast<std::size_t>(tokens));
@@ -115,6 +116,18 @@ class FakeSession final : public nemo::Session {
     throw nemo::Error(nemo::ErrorCode::unsupported, "no draft head");
   }
   [[nodiscard]] std::span<const float> draft(std::int32_t) override { return {}; }
+  [[nodiscard]] std::unique_ptr<Session> fork() const override {
+    auto copy =
+        std::make_unique<FakeSession>(static_cast<std::int64_t>(logits_.size()), capacity_, next_);
+    copy->held_ = held_;
+    return copy;
+  }
+  void write(const nemo::ByteSink& sink) const override {
+    sink(held_.data(), held_.size() * sizeof(held_[0]));
+  }
+  void read(const nemo::ByteSource&) override {
+    throw nemo::Error(nemo::ErrorCode::internal, "a fake session cannot be read");
+  }
 
   float peak = 10.0F;     // the highest logit
   std::int64_t fed = 0;   // tokens evaluated so far

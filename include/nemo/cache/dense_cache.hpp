@@ -40,7 +40,8 @@ class DenseCache {
   [[nodiscard]] std::int64_t packed_bytes(std::int64_t, std::int64_t) const noexcept { return 0; }
   void prepare(const Kernels&, std::int64_t, std::int64_t, float*, std::int64_t,
                std::byte*) const noexcept {}
-  void finish(const Kernels&, std::int64_t, std::int64_t, float*, std::int64_t) const noexcept {}
+  void finish(const Kernels&, std::int64_t, std::int64_t, float*, std::int64_t,
+              const float*) const noexcept {}
 
   void append(const Kernels& kernels, std::int64_t layer, std::int64_t first, const float* keys,
               const float* values, std::int64_t stride, std::int64_t tokens) {
@@ -84,9 +85,10 @@ class DenseCache {
   void truncate(std::int64_t tokens) noexcept {
     for (Layer& l : layers_) l.tokens = std::min(l.tokens, tokens);
   }
-  [[nodiscard]] std::int64_t mark() const noexcept {
+  [[nodiscard]] std::int64_t tokens() const noexcept {
     return layers_.empty() ? 0 : layers_.front().tokens;
   }
+  [[nodiscard]] std::int64_t mark() const noexcept { return tokens(); }
   void rewind(std::int64_t mark) noexcept { truncate(mark); }
 
   [[nodiscard]] DenseCache fork() const {
@@ -109,7 +111,7 @@ class DenseCache {
   }
 
   /// "nemoKV" and the element size, then per layer: heads, channels, tokens, rows of every head.
-  void save(const KvSink& sink) const {
+  void save(const ByteSink& sink) const {
     const std::uint64_t magic = kMagic;
     sink(&magic, sizeof magic);
     for (const Layer& l : layers_) {
@@ -122,7 +124,7 @@ class DenseCache {
       }
     }
   }
-  void load(const KvSource& source) {
+  void load(const ByteSource& source) {
     std::uint64_t magic = 0;
     source(&magic, sizeof magic);
     if (magic != kMagic) throw Error(ErrorCode::bad_file, "saved cache: not of an " + name());
@@ -131,7 +133,7 @@ class DenseCache {
       std::int64_t sizes[3] = {};
       source(sizes, sizeof sizes);
       if (sizes[0] != l.shape.kv_heads || sizes[1] != l.shape.head_dim || sizes[2] < 0 ||
-          sizes[2] > capacity_) {
+          sizes[2] > capacity_ || (&l != &layers_.front() && sizes[2] != tokens())) {
         throw Error(ErrorCode::bad_file, "saved cache: its sizes are not this " + name() + "'s");
       }
       const auto bytes = static_cast<std::size_t>(sizes[2] * l.shape.head_dim) * sizeof(T);
@@ -147,6 +149,15 @@ class DenseCache {
     std::int64_t elements = 0;
     for (const Layer& l : layers_) elements += 2 * l.shape.kv_heads * l.shape.head_dim;
     return static_cast<std::size_t>(elements * tokens) * sizeof(T);
+  }
+
+  /// Rows that have been written; the rest of the capacity is address space without memory.
+  [[nodiscard]] std::size_t allocated_bytes() const noexcept {
+    std::int64_t elements = 0;
+    for (const Layer& l : layers_) {
+      elements += 2 * l.shape.kv_heads * l.shape.head_dim * l.tokens;
+    }
+    return static_cast<std::size_t>(elements) * sizeof(T);
   }
 
  private:

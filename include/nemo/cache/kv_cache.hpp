@@ -6,14 +6,16 @@
 // rotate() and prepare() take keys, values and queries there, finish() brings results back.
 #pragma once
 
+#include <nemo/base/byte_stream.hpp>
 #include <nemo/cache/kv_format.hpp>
+#include <nemo/checkpoint/kv_means.hpp>
 #include <nemo/kernels.hpp>
 #include <nemo/kv_kernels.hpp>
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -28,6 +30,7 @@ struct KvShape {
   std::vector<Layer> layers;
   std::int64_t capacity;            // tokens
   std::vector<KvFormat> formats{};  // one per layer, for PackedCache; other policies know theirs
+  std::shared_ptr<const KvMeans> means{};  // for centering; null: none
 };
 
 /// A range of cached positions of one head.
@@ -37,10 +40,6 @@ struct KvRange {
   std::int64_t first;
   std::int64_t tokens;
 };
-
-/// Where saved caches go to and come from, in order. A source throws when it has no more bytes.
-using KvSink = std::function<void(const void* data, std::size_t bytes)>;
-using KvSource = std::function<void(void* data, std::size_t bytes)>;
 
 template <class C>
 concept KvCache = std::movable<C> && std::constructible_from<C, const KvShape&> &&
@@ -69,21 +68,25 @@ concept KvCache = std::movable<C> && std::constructible_from<C, const KvShape&> 
   view.scores(kernels, range, q, n, out, n);
   /// (kernels, range, p [rows, range.tokens], ldp, rows, out [rows, head_dim] accumulated, ldo)
   view.mix(kernels, range, rows, n, n, out, n);
-  /// Brings mixed rows [rows, head_dim] back from the policy's domain. (kernels, layer, head, out,
-  /// rows)
-  view.finish(kernels, n, n, out, n);
+  /// Brings mixed rows [rows, head_dim] back from the policy's domain; sums[r] is the sum of row
+  /// r's weights p. (kernels, layer, head, out, rows, sums)
+  view.finish(kernels, n, n, out, n, rows);
 
+  /// Tokens held; the layers agree between forward passes.
+  { view.tokens() } -> std::same_as<std::int64_t>;
   /// Forgets positions from `tokens` on.
   cache.truncate(n);
   /// What it takes to come back to this moment bit by bit, while later tokens only append.
   cache.rewind(view.mark());
   /// A second cache with the same content; they diverge from here on.
   { view.fork() } -> std::same_as<C>;
-  view.save(KvSink{});
+  view.save(ByteSink{});
   /// Throws Error{bad_file} when the bytes are of another policy or shape.
-  cache.load(KvSource{});
+  cache.load(ByteSource{});
   /// Bytes that `tokens` cached tokens occupy.
   { view.bytes(n) } -> std::same_as<std::size_t>;
+  /// Bytes that are allocated for keys and values now.
+  { view.allocated_bytes() } -> std::same_as<std::size_t>;
 };
 
 }  // namespace nemo

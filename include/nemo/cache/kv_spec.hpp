@@ -4,12 +4,14 @@
 //   | affine:BITS[,GROUP] | FILE.json
 // FILE.json is OptiQ's array of {"layer_idx", "bits", "group_size"}, one object per attention
 // layer; layers it does not list stay fp16. Ours may also have "scheme" (affine, turbo, rotor,
-// fp16), "k_bits", "v_bits", "group_size_v" and "sink".
+// fp16), "k_bits", "v_bits", "group_size_v", "sink" and "preset" (of rotor).
 #pragma once
 
 #include <nemo/cache/kv_format.hpp>
 #include <nemo/checkpoint/config.hpp>
+#include <nemo/checkpoint/kv_means.hpp>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,15 +30,21 @@ namespace nemo {
 
 /// What a --kv string means for a model.
 struct KvPolicy {
-  std::string name;               // canonical: "turbo:8,4,sink=128", or the file's name
-  bool fp32 = false;              // everything in float, for verification
-  std::vector<KvFormat> formats;  // one per attention layer
+  std::string name;                      // canonical: "turbo:8,4,sink=128", or the file's name
+  bool fp32 = false;                     // everything in float, for verification
+  std::vector<KvFormat> formats;         // one per attention layer
+  std::shared_ptr<const KvMeans> means;  // subtracted before quantizing; null: nothing is
+  std::string origin;                    // the pairing it was picked up from; empty: asked for
 
   /// Nothing is quantized: half precision in every layer (or float).
   [[nodiscard]] bool dense() const noexcept;
 };
 
-/// Throws Error: {usage}, {io}, {bad_file}, or {unsupported} when a format does not fit a layer.
+/// Throws Error{unsupported} for the first format that does not fit its layer's heads.
+void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config);
+
+/// A --kv string, not empty. Throws Error: {usage}, {io}, {bad_file}, or {unsupported} when a
+/// format does not fit a layer.
 [[nodiscard]] KvPolicy resolve_kv(const std::string& text, const ModelConfig& config);
 
 }  // namespace nemo

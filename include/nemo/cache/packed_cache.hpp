@@ -6,6 +6,7 @@
 // and, of the last, incomplete tile, also the half precision rows: what was written since the last
 // truncation is read from there, so up to 15 recent tokens are exact as well. Codes are made from
 // the float row when a token arrives and never again: trimming keeps them.
+// With means (checkpoint/kv_means.hpp) all of it is what is left after subtracting them.
 // Blocks are shared between forks until one of them writes.
 #pragma once
 
@@ -48,8 +49,11 @@ class PackedCache {
   void mix(const Kernels& kernels, const KvRange& range, const float* p, std::int64_t ldp,
            std::int64_t rows, float* out, std::int64_t ldo) const;
   void finish(const Kernels& kernels, std::int64_t layer, std::int64_t head, float* out,
-              std::int64_t rows) const;
+              std::int64_t rows, const float* sums) const;
 
+  [[nodiscard]] std::int64_t tokens() const noexcept {
+    return layers_.empty() ? 0 : layers_.front().tokens;
+  }
   /// Later tokens may leave bits in the codes of an incomplete tile, which nothing reads.
   void truncate(std::int64_t tokens);
   /// The tokens held, and the incomplete tile: half precision rows and codes.
@@ -65,12 +69,14 @@ class PackedCache {
   [[nodiscard]] Mark mark() const;
   void rewind(const Mark& mark);
   [[nodiscard]] PackedCache fork() const { return *this; }
-  void save(const KvSink& sink) const;
-  void load(const KvSource& source);
+  void save(const ByteSink& sink) const;
+  void load(const ByteSource& source);
 
   [[nodiscard]] std::size_t bytes(std::int64_t tokens) const noexcept;
   /// What is allocated for keys and values now, shared blocks included.
   [[nodiscard]] std::size_t allocated_bytes() const noexcept;
+  /// What of it forks hold as well.
+  [[nodiscard]] std::size_t shared_bytes() const noexcept;
 
   /// Rows [tokens, head_dim] of one head as attention sees them, in the rotated domain; for tests
   /// and measurement.
@@ -98,6 +104,7 @@ class PackedCache {
     std::vector<Head> heads;
     std::vector<Half> recent;  // [kv_heads, 2, 16, dim]: keys and values of the incomplete tile
     std::vector<std::shared_ptr<const KvHeadTransform>> transforms;  // [kv_heads, 2]
+    const KvLayerMeans* means = nullptr;                             // null: not centered
   };
   struct Segment;
 
@@ -121,6 +128,7 @@ class PackedCache {
   static void for_content(LayerRef& layer, Move move);
 
   std::int64_t capacity_;
+  std::shared_ptr<const KvMeans> means_;
   std::vector<Layer> layers_;
 };
 

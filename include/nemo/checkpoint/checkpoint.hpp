@@ -19,6 +19,7 @@
 #pragma once
 
 #include <nemo/checkpoint/config.hpp>
+#include <nemo/checkpoint/kv_means.hpp>
 #include <nemo/tensor/dtype.hpp>
 #include <nemo/tensor/side_arrays.hpp>
 #include <nemo/text/tokenizer_data.hpp>
@@ -70,6 +71,13 @@ struct TensorRef {
 /// The values of an F32, F16 or BF16 tensor. Throws Error{unsupported} for other types.
 [[nodiscard]] std::vector<float> read_floats(const TensorRef& tensor);
 
+/// A KV cache policy stored with the weights (nemo pair); cache/kv_pairing.hpp gives it meaning.
+struct KvPairing {
+  std::string config;            // a kv_config.json; empty: none
+  std::string config_origin;     // where it came from, for messages
+  std::optional<KvMeans> means;  // for centering; checked against the model
+};
+
 /// What the checkpoint recommends for sampling; absent: it says nothing.
 struct SamplingDefaults {
   std::optional<float> temperature;
@@ -108,6 +116,10 @@ class Checkpoint {
   /// Empty when the checkpoint has none.
   [[nodiscard]] virtual std::string chat_template() const = 0;
   [[nodiscard]] virtual SamplingDefaults sampling() const = 0;
+
+  /// kv_config.json and kv_means.gguf in the model's folder; containers that can hold both
+  /// themselves look there first. Throws Error{io} or {bad_file}.
+  [[nodiscard]] virtual KvPairing kv_pairing() const;
 
   /// Asks the system to read the weights ahead.
   virtual void will_need() const = 0;

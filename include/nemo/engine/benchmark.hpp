@@ -35,6 +35,7 @@ struct BenchmarkResult {
   /// recurrent state once in and once out per step, keys and values once per step.
   double bytes_per_second = 0;
   double bandwidth_fraction = 0;  // of the measured read bandwidth
+  std::int64_t kv_bytes = 0;      // allocated for keys and values at the end of the test
   std::int64_t rss_bytes = 0;     // peak resident memory of the process so far
   /// Sums over all timed repetitions, which fed `profiled_tokens` tokens.
   Profile profile;

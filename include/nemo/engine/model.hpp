@@ -22,11 +22,16 @@ class ChatTemplate;
 }
 
 struct LoadOptions {
-  std::string kv = "fp16";  // KV cache policy, e.g. "turbo:8,4,sink=128": cache/kv_spec.hpp
-  std::string kernels;      // kernel table by name; empty: the best of this CPU
-  int threads = 0;          // 0: one per core
-  std::int64_t context =
-      0;  // tokens a session can hold; 0: what the file advertises, at most 131072
+  /// KV cache policy, e.g. "turbo:8,4,sink=128" (cache/kv_spec.hpp); empty: the one that the model
+  /// is paired with, or fp16.
+  std::string kv = {};
+  /// Means of keys and values, a file of nemo calibrate-kv; empty: those that the model is paired
+  /// with; "off": none.
+  std::string kv_means = {};
+  std::string kernels = {};  // kernel table by name; empty: the best of this CPU
+  int threads = 0;           // 0: one per core
+  /// Tokens a session can hold; 0: what the file advertises, at most 131072.
+  std::int64_t context = 0;
 };
 
 /// Immutable and shared: any number of sessions, from any threads.
@@ -45,7 +50,10 @@ class Model {
   [[nodiscard]] const Kernels& kernels() const noexcept;
   [[nodiscard]] int threads() const noexcept;
   [[nodiscard]] std::int64_t context() const noexcept;
-  [[nodiscard]] virtual std::string_view kv_policy() const noexcept = 0;
+  /// The policy's name, e.g. "turbo:8,4,sink=128".
+  [[nodiscard]] const std::string& kv_policy() const noexcept;
+  /// All of it: the format of each attention layer, and where it was picked up.
+  [[nodiscard]] const KvPolicy& kv() const noexcept { return *kv_; }
 
   /// The same model with another KV cache policy for the sessions made from it; shares the weights.
   /// Throws as load() does for options.kv.
@@ -55,10 +63,12 @@ class Model {
 
  protected:
   struct Shared;
-  explicit Model(std::shared_ptr<const Shared> shared) : shared_(std::move(shared)) {}
+  Model(std::shared_ptr<const Shared> shared, std::shared_ptr<const KvPolicy> kv)
+      : shared_(std::move(shared)), kv_(std::move(kv)) {}
   static std::shared_ptr<const Model> make_model(std::shared_ptr<const Shared> shared,
                                                  KvPolicy policy);
   std::shared_ptr<const Shared> shared_;
+  std::shared_ptr<const KvPolicy> kv_;
   friend std::shared_ptr<const Model> load(const std::string&, const LoadOptions&);
 };
 

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <nemo/base/error.hpp>
+#include <nemo/base/hash.hpp>
 #include <nemo/engine/session.hpp>
 #include <nemo/model/nemotron_h.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,11 +22,7 @@ class ModelSession final : public Session {
  public:
   ModelSession(const NemotronH<Cache>& model, const Kernels& kernels, int threads,
                std::int64_t capacity)
-      : model_(model),
-        compute_(kernels, threads),
-        capacity_(capacity),
-        state_(model_.new_state(capacity)),
-        logits_(static_cast<std::size_t>(model_.config().vocab)) {}
+      : ModelSession(model, kernels, threads, capacity, model.new_state(capacity)) {}
 
   void feed(std::span<const std::int32_t> tokens, const FeedOptions& options = {}) override {
     feed(tokens, {}, nullptr, options);
@@ -81,14 +80,16 @@ class ModelSession final : public Session {
   [[nodiscard]] std::span<const std::int32_t> tokens() const noexcept override { return held_; }
   [[nodiscard]] std::int64_t capacity() const noexcept override { return capacity_; }
   [[nodiscard]] std::size_t bytes() const noexcept override {
-    std::size_t total = state_.kv.bytes(state_.tokens);
+    std::size_t total = kv_bytes();
     for (const Mamba2State& m : state_.mamba) total += m.bytes();
     if (state_.draft) total += state_.draft->kv.bytes(state_.draft->slots);
     return total;
   }
 
+  [[nodiscard]] std::size_t kv_bytes() const noexcept override {
+    return state_.kv.allocated_bytes();
+  }
   [[nodiscard]] std::size_t kv_bytes_per_token() const noexcept override {
-    // Of a late token: the first ones may be stored with more bits.
     constexpr std::int64_t kLate = std::int64_t{1} << 24;
     return state_.kv.bytes(kLate + 1) - state_.kv.bytes(kLate);
   }
@@ -164,6 +165,62 @@ class ModelSession final : public Session {
     }
   }
 
+  [[nodiscard]] std::unique_ptr<Session> fork() const override {
+    auto copy = std::unique_ptr<ModelSession>(
+        new ModelSession(model_, compute_.kernels, compute_.threads, capacity_,
+                         {state_.kv.fork(), state_.mamba, state_.tokens}));
+    if (!state_.undecided.tokens.empty()) copy->state_.kv.rewind(*state_.undecided.before);
+    copy->held_ = held_;
+    return copy;
+  }
+
+  /// u64 "nemoSes" 1, u64 fingerprint of the model, u64 tokens, i32 ids, the Mamba states, the KV
+  /// cache in its own form.
+  void write(const ByteSink& sink) const override {
+    if (!state_.undecided.tokens.empty()) return fork()->write(sink);
+    const std::uint64_t header[] = {kMagic, fingerprint(), held_.size()};
+    sink(header, sizeof header);
+    sink(held_.data(), held_.size() * sizeof(std::int32_t));
+    for (const Mamba2State& m : state_.mamba) {
+      sink(m.conv.data(), m.conv.bytes());
+      sink(m.ssm.data(), m.ssm.bytes());
+    }
+    state_.kv.save(sink);
+  }
+
+  void read(const ByteSource& source) override {
+    reset();
+    try {
+      std::uint64_t header[3] = {};
+      source(header, sizeof header);
+      const auto refuse = [](const char* why) {
+        throw Error(ErrorCode::bad_file, std::string("saved session: ") + why);
+      };
+      if (header[0] != kMagic) refuse("this is none, or of another version");
+      if (header[1] != fingerprint()) refuse("it is of another model");
+      if (header[2] > static_cast<std::uint64_t>(capacity_)) {
+        refuse("it holds more tokens than this context; use a larger --ctx-size");
+      }
+      held_.resize(header[2]);
+      source(held_.data(), held_.size() * sizeof(std::int32_t));
+      for (const std::int32_t id : held_) {
+        if (id < 0 || id >= model_.config().vocab) refuse("a token is outside the vocabulary");
+      }
+      for (Mamba2State& m : state_.mamba) {
+        source(m.conv.data(), m.conv.bytes());
+        source(m.ssm.data(), m.ssm.bytes());
+      }
+      state_.kv.load(source);
+      state_.tokens = static_cast<std::int64_t>(held_.size());
+      if (model_.config().has(LayerKind::attention) && state_.kv.tokens() != state_.tokens) {
+        refuse("its KV cache holds another number of tokens");
+      }
+    } catch (...) {
+      reset();
+      throw;
+    }
+  }
+
   [[nodiscard]] bool has_draft_head() const noexcept override { return model_.can_draft(); }
 
   void start_drafting() override {
@@ -198,6 +255,14 @@ class ModelSession final : public Session {
   }
 
  private:
+  ModelSession(const NemotronH<Cache>& model, const Kernels& kernels, int threads,
+               std::int64_t capacity, typename NemotronH<Cache>::State state)
+      : model_(model),
+        compute_(kernels, threads),
+        capacity_(capacity),
+        state_(std::move(state)),
+        logits_(static_cast<std::size_t>(model_.config().vocab)) {}
+
   using KvMark = decltype(std::declval<const Cache&>().mark());
 
   struct Saved final : Checkpoint {
@@ -259,6 +324,18 @@ class ModelSession final : public Session {
 
   void keep_nothing() {
     if (!state_.undecided.tokens.empty()) model_.keep(compute_, state_, 0);
+  }
+
+  // "nemoSes" and the version in the last byte.
+  static constexpr std::uint64_t kMagic = std::uint64_t{1} << 56 | std::uint64_t{0x7365536f6d656e};
+
+  /// FNV-1a of the model's norms: small, and trained differently in every model.
+  [[nodiscard]] std::uint64_t fingerprint() const {
+    std::uint64_t hash = hash_bytes(std::as_bytes(std::span(model_.weights().final_norm)));
+    for (const LayerWeights& layer : model_.weights().layers) {
+      hash = hash_bytes(std::as_bytes(std::span(layer.norm)), hash);
+    }
+    return hash;
   }
 
   void cut(std::int64_t tokens) {

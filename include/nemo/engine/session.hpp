@@ -1,9 +1,11 @@
 // One conversation's memory on a shared model: KV cache, Mamba states and the tokens they hold.
 #pragma once
 
+#include <nemo/base/byte_stream.hpp>
 #include <nemo/base/progress.hpp>
 #include <nemo/model/profile.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -49,6 +51,9 @@ class Session {
   [[nodiscard]] virtual std::int64_t capacity() const noexcept = 0;  // context length in tokens
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;      // KV and state memory now held
 
+  /// What is allocated for keys and values now (half or full precision: what has been written).
+  [[nodiscard]] virtual std::size_t kv_bytes() const noexcept = 0;
+  /// What a late token takes, over all layers; the first ones may be stored with more bits.
   [[nodiscard]] virtual std::size_t kv_bytes_per_token() const noexcept = 0;
 
   [[nodiscard]] virtual std::unique_ptr<Checkpoint> save() const = 0;
@@ -74,6 +79,13 @@ class Session {
   /// calls, the token of the last one. Empty when the head has not seen the last token held. Valid
   /// until the next call of anything.
   [[nodiscard]] virtual std::span<const float> draft(std::int32_t token) = 0;
+  /// A second session with the same content; both go on by themselves. Quantized caches share what
+  /// they hold until one of them writes there. logits() is empty until the next feed.
+  [[nodiscard]] virtual std::unique_ptr<Session> fork() const = 0;
+  /// All it holds as bytes, and back into a session of the same model and KV policy: what follows
+  /// has the same bits. read() throws Error{bad_file} for anything else and then holds nothing.
+  virtual void write(const ByteSink& sink) const = 0;
+  virtual void read(const ByteSource& source) = 0;
 
   /// For speed measurement only: appends `tokens` positions whose keys and values are noise, so
   /// that decoding at depth can be timed without computing a prompt of that depth.

@@ -98,6 +98,7 @@ class Gguf {
   [[nodiscard]] std::optional<std::vector<std::int64_t>> find_ints(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<std::string_view>> find_strings(
       std::string_view key) const;
+  [[nodiscard]] std::optional<std::vector<float>> find_floats(std::string_view key) const;
 
   [[nodiscard]] std::int64_t get_int(std::string_view key) const;
   [[nodiscard]] std::string_view get_string(std::string_view key) const;

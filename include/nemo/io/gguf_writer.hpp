@@ -32,6 +32,7 @@ class GgufWriter {
   void add_f32(std::string_view key, float value);
   void add_bool(std::string_view key, bool value);
   void add_i32s(std::string_view key, std::span<const std::int32_t> values);
+  void add_f32s(std::string_view key, std::span<const float> values);
   void add_strings(std::string_view key, std::span<const std::string> values);
   /// A value as another file holds it.
   void add_value(std::string_view key, const GgufValue& value);

@@ -228,7 +228,7 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
             partial_at(partials + (unit * splits + index) * partial_floats), total);
     }
     const std::int64_t head = unit / blocks;
-    cache.finish(compute.kernels, slot, head, total.acc, block.tokens * group);
+    cache.finish(compute.kernels, slot, head, total.acc, block.tokens * group, total.sum);
     for (std::int64_t r = 0; r < block.tokens * group; ++r) {
       float* to =
           out + (block.first_position - past + r / group) * ldo + (head * group + r % group) * dim;

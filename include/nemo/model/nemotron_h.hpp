@@ -43,15 +43,20 @@ class NemotronH {
   };
 
   /// kv_formats: one per attention layer, for policies that are told their formats (PackedCache).
+  /// kv_means: for centering, where a policy quantizes; null: none.
   explicit NemotronH(std::shared_ptr<const ModelWeights> weights,
-                     std::vector<KvFormat> kv_formats = {})
-      : weights_(std::move(weights)), kv_formats_(std::move(kv_formats)) {}
+                     std::vector<KvFormat> kv_formats = {},
+                     std::shared_ptr<const KvMeans> kv_means = {})
+      : weights_(std::move(weights)),
+        kv_formats_(std::move(kv_formats)),
+        kv_means_(std::move(kv_means)) {}
 
   [[nodiscard]] const ModelConfig& config() const noexcept { return weights_->config; }
+  [[nodiscard]] const ModelWeights& weights() const noexcept { return *weights_; }
 
   /// An empty sequence with room for `capacity` tokens.
   [[nodiscard]] State new_state(std::int64_t capacity) const {
-    KvShape shape{{}, capacity, kv_formats_};
+    KvShape shape{{}, capacity, kv_formats_, kv_means_};
     std::vector<Mamba2State> mamba;
     for (const LayerConfig& layer : config().layers) {
       if (layer.kind == LayerKind::attention)
@@ -268,6 +273,7 @@ class NemotronH {
 
   std::shared_ptr<const ModelWeights> weights_;
   std::vector<KvFormat> kv_formats_;
+  std::shared_ptr<const KvMeans> kv_means_;
 };
 
 }  // namespace nemo

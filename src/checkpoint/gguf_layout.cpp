@@ -9,13 +9,25 @@ class Layout {
   explicit Layout(const ModelConfig& config) : c_(config), d_(config.hidden) {}
 
   [[nodiscard]] std::vector<LayoutTensor> build() {
-    list_.push_back({"token_embd.weight", {d_, c_.vocab}, TensorRole::embedding});
-    list_.push_back({"output_norm.weight", {d_}, TensorRole::norm});
-    if (!c_.tied_head) list_.push_back({"output.weight", {d_, c_.vocab}, TensorRole::head});
+    using enum TensorRole;
+    list_.push_back({"token_embd.weight",
+                     "embeddings.weight",
+                     {d_, c_.vocab},
+                     embedding,
+                     ModelPart::embeddings});
+    list_.push_back({"output_norm.weight", "norm_f.weight", {d_}, norm});
+    if (!c_.tied_head) {
+      list_.push_back({"output.weight", "lm_head.weight", {d_, c_.vocab}, head, ModelPart::head});
+    }
     for (std::size_t i = 0; i < c_.layers.size(); ++i) {
       layer_ = static_cast<int>(i);
       const LayerConfig& l = c_.layers[i];
-      add("attn_norm.weight", {d_}, TensorRole::norm);
+      list_.push_back({"blk." + std::to_string(layer_) + ".attn_norm.weight",
+                       "layers." + std::to_string(layer_) + ".norm.weight",
+                       {d_},
+                       norm,
+                       ModelPart::other,
+                       layer_});
       switch (l.kind) {
         case LayerKind::mamba:
           mamba();
@@ -24,8 +36,8 @@ class Layout {
           attention(l);
           break;
         case LayerKind::mlp:
-          add("ffn_up.weight", {d_, l.ff}, TensorRole::mixer_in);
-          add("ffn_down.weight", {l.ff, d_}, TensorRole::mixer_out);
+          add("ffn_up.weight", "up_proj.weight", {d_, l.ff}, mixer_in, ModelPart::mlp);
+          add("ffn_down.weight", "down_proj.weight", {l.ff, d_}, mixer_out, ModelPart::mlp);
           break;
         case LayerKind::moe:
           moe(l);
@@ -36,44 +48,57 @@ class Layout {
   }
 
  private:
-  void add(const char* name, std::vector<std::int64_t> dims, TensorRole role) {
-    list_.push_back({"blk." + std::to_string(layer_) + "." + name, std::move(dims), role, layer_});
+  /// Names below "blk.N." and "layers.N.mixer.".
+  void add(const char* name, const char* canonical, std::vector<std::int64_t> dims, TensorRole role,
+           ModelPart part = ModelPart::other) {
+    const std::string number = std::to_string(layer_);
+    list_.push_back({"blk." + number + "." + name, "layers." + number + ".mixer." + canonical,
+                     std::move(dims), role, part, layer_});
   }
 
   void mamba() {
+    using enum TensorRole;
     const MambaConfig& m = c_.mamba;
-    add("ssm_in.weight", {d_, m.in_rows()}, TensorRole::mixer_in);
-    add("ssm_conv1d.weight", {m.conv_kernel, m.conv_channels()}, TensorRole::conv);
-    add("ssm_conv1d.bias", {m.conv_channels()}, TensorRole::conv_bias);
-    add("ssm_dt.bias", {m.heads}, TensorRole::dt_bias);
-    add("ssm_a", {1, m.heads}, TensorRole::a);
-    add("ssm_d", {1, m.heads}, TensorRole::d);
-    add("ssm_norm.weight", {m.inner() / m.groups, m.groups}, TensorRole::norm);
-    add("ssm_out.weight", {m.inner(), d_}, TensorRole::mixer_out);
+    add("ssm_in.weight", "in_proj.weight", {d_, m.in_rows()}, mixer_in, ModelPart::mamba);
+    add("ssm_conv1d.weight", "conv1d.weight", {m.conv_kernel, m.conv_channels()}, conv);
+    add("ssm_conv1d.bias", "conv1d.bias", {m.conv_channels()}, conv_bias);
+    add("ssm_dt.bias", "dt_bias", {m.heads}, dt_bias);
+    add("ssm_a", "A", {1, m.heads}, a);
+    add("ssm_d", "D", {1, m.heads}, d);
+    add("ssm_norm.weight", "norm.weight", {m.inner() / m.groups, m.groups}, norm);
+    add("ssm_out.weight", "out_proj.weight", {m.inner(), d_}, mixer_out, ModelPart::mamba);
   }
 
   void attention(const LayerConfig& l) {
+    using enum TensorRole;
     const std::int64_t q = l.q_heads * l.head_dim;
     const std::int64_t kv = l.kv_heads * l.head_dim;
-    add("attn_q.weight", {d_, q}, TensorRole::mixer_in);
-    add("attn_k.weight", {d_, kv}, TensorRole::mixer_in);
-    add("attn_v.weight", {d_, kv}, TensorRole::mixer_in);
-    add("attn_output.weight", {q, d_}, TensorRole::mixer_out);
+    add("attn_q.weight", "q_proj.weight", {d_, q}, mixer_in, ModelPart::attention);
+    add("attn_k.weight", "k_proj.weight", {d_, kv}, mixer_in, ModelPart::attention);
+    add("attn_v.weight", "v_proj.weight", {d_, kv}, mixer_in, ModelPart::attention);
+    add("attn_output.weight", "o_proj.weight", {q, d_}, mixer_out, ModelPart::attention);
   }
 
   void moe(const LayerConfig& l) {
+    using enum TensorRole;
     const std::int64_t width = l.expert_width(d_);
-    add("ffn_gate_inp.weight", {d_, l.experts}, TensorRole::router);
-    add("exp_probs_b.bias", {l.experts}, TensorRole::router_bias);
+    add("ffn_gate_inp.weight", "gate.weight", {d_, l.experts}, router);
+    add("exp_probs_b.bias", "gate.bias", {l.experts}, router_bias);
     if (l.latent > 0) {
-      add("ffn_latent_down.weight", {d_, width}, TensorRole::mixer_in);
-      add("ffn_latent_up.weight", {width, d_}, TensorRole::mixer_in);
+      add("ffn_latent_down.weight", "fc1_latent_proj.weight", {d_, width}, mixer_in,
+          ModelPart::latent);
+      add("ffn_latent_up.weight", "fc2_latent_proj.weight", {width, d_}, mixer_in,
+          ModelPart::latent);
     }
-    add("ffn_up_exps.weight", {width, l.expert_ff, l.experts}, TensorRole::mixer_in);
-    add("ffn_down_exps.weight", {l.expert_ff, width, l.experts}, TensorRole::mixer_out);
+    add("ffn_up_exps.weight", "experts.up_proj.weight", {width, l.expert_ff, l.experts}, mixer_in,
+        ModelPart::experts);
+    add("ffn_down_exps.weight", "experts.down_proj.weight", {l.expert_ff, width, l.experts},
+        mixer_out, ModelPart::experts);
     if (l.shared_ff > 0) {
-      add("ffn_up_shexp.weight", {d_, l.shared_ff}, TensorRole::mixer_in);
-      add("ffn_down_shexp.weight", {l.shared_ff, d_}, TensorRole::mixer_out);
+      add("ffn_up_shexp.weight", "shared_experts.up_proj.weight", {d_, l.shared_ff}, mixer_in,
+          ModelPart::shared_experts);
+      add("ffn_down_shexp.weight", "shared_experts.down_proj.weight", {l.shared_ff, d_}, mixer_out,
+          ModelPart::shared_experts);
     }
   }
 

@@ -1,12 +1,10 @@
-// Random weights, drawn row by row from a seed of their own and written in parallel.
-//
-// With inputs of variance 1, a product with weights of variance 1/fan_in has variance 1. Matrices
-// that write to the residual stream are divided by sqrt(2 * layers) too, so that the stream stays
-// near its start however deep the model is; relu(x)^2 of a normal x has mean square 1.5.
+// GGUF files with random weights, drawn row by row from a seed of their own and written in
+// parallel.
+#include "row_chunks.hpp"
 #include "synth_tokenizer.hpp"
+#include "synth_values.hpp"
 
 #include <nemo/base/error.hpp>
-#include <nemo/base/parallel.hpp>
 #include <nemo/checkpoint/presets.hpp>
 #include <nemo/checkpoint/quant_mix.hpp>
 #include <nemo/checkpoint/synth.hpp>
@@ -15,46 +13,10 @@
 #include <nemo/tensor/random_blocks.hpp>
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 #include <cstring>
-#include <mutex>
 
 namespace nemo {
 namespace {
-
-// What one thread generates before it writes: large enough for the disk, small enough for a cache.
-constexpr std::int64_t kChunkBytes = 2 << 20;
-
-constexpr std::string_view kChatTemplate =
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}"
-    "{%- if enable_thinking is defined and not enable_thinking %}"
-    "{{- '<|im_start|>assistant\\n<think></think>' }}"
-    "{%- else %}"
-    "{{- '<|im_start|>assistant\\n<think>\\n' }}"
-    "{%- endif %}"
-    "{%- endif %}";
-
-std::uint64_t mixed(std::uint64_t x) {  // finaliser of splitmix64
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-std::uint64_t seed_of(std::uint64_t seed, std::string_view name) {
-  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return mixed(seed ^ mixed(hash));
-}
-
-/// Uniform in [0, 1).
-double uniform(std::uint64_t seed, std::uint64_t index) {
-  return static_cast<double>(mixed(seed + index) >> 11) * 0x1p-53;
-}
 
 /// A tensor of the file with what its random values need.
 struct Piece {
@@ -68,42 +30,6 @@ struct Piece {
   [[nodiscard]] std::int64_t cols() const { return tensor.dims[0]; }
   [[nodiscard]] std::int64_t rows() const { return tensor.elements() / tensor.dims[0]; }
 };
-
-float stddev_of(const LayoutTensor& tensor, std::size_t layers) {
-  const double fan_in = 1.0 / std::sqrt(static_cast<double>(tensor.dims[0]));
-  switch (tensor.role) {
-    case TensorRole::embedding:
-      return 1.0f;
-    case TensorRole::head:
-      return static_cast<float>(2.0 * fan_in);
-    case TensorRole::mixer_out:
-      return static_cast<float>(fan_in / std::sqrt(1.5 * 2.0 * static_cast<double>(layers)));
-    default:
-      return static_cast<float>(fan_in);
-  }
-}
-
-/// One element of the small F32 tensors, u uniform in [0, 1).
-float small_value(TensorRole role, double u) {
-  const double spread = 2.0 * u - 1.0;
-  switch (role) {
-    case TensorRole::router_bias:
-      return static_cast<float>(0.01 * spread);
-    case TensorRole::conv:
-      return static_cast<float>(0.85 * spread);  // 4 taps: variance 1
-    case TensorRole::conv_bias:
-      return static_cast<float>(0.1 * spread);
-    case TensorRole::dt_bias: {
-      // softplus(bias) is log-uniform in the trained range 0.001 to 0.1.
-      const double dt = 0.001 * std::pow(100.0, u);
-      return static_cast<float>(std::log(std::expm1(dt)));
-    }
-    case TensorRole::a:
-      return static_cast<float>(-1.0 - 15.0 * u);
-    default:
-      return static_cast<float>(1.0 + 0.1 * spread);  // norms and D
-  }
-}
 
 std::vector<std::int32_t> per_layer(const ModelConfig& c, std::int64_t LayerConfig::*field) {
   std::vector<std::int32_t> values;
@@ -216,7 +142,7 @@ class Metadata {
     w_.add_u32("tokenizer.ggml.unknown_token_id", static_cast<std::uint32_t>(*data.unk));
     w_.add_u32("tokenizer.ggml.padding_token_id", static_cast<std::uint32_t>(*data.pad));
     w_.add_bool("tokenizer.ggml.add_bos_token", *data.add_bos);
-    w_.add_string("tokenizer.chat_template", kChatTemplate);
+    w_.add_string("tokenizer.chat_template", kSyntheticTemplate);
   }
 
   GgufWriter& w_;
@@ -316,40 +242,18 @@ void write_synthetic_gguf(const std::filesystem::path& path, const ModelConfig& 
   }
   writer.begin();
 
-  struct Chunk {
-    const Piece* piece;
-    std::int64_t first_row;
-    std::int64_t rows;
-  };
-  std::vector<Chunk> chunks;
-  for (const Piece& piece : pieces) {
+  std::vector<RowChunk> chunks;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const Piece& piece = pieces[i];
     if (piece.type == DType::nvfp4) write_scales(writer, piece);
-    const std::int64_t step =
-        std::max<std::int64_t>(1, kChunkBytes / row_bytes(piece.type, piece.cols()));
-    for (std::int64_t row = 0; row < piece.rows(); row += step) {
-      chunks.push_back({&piece, row, std::min(step, piece.rows() - row)});
-    }
+    add_chunks(i, piece.rows(), row_bytes(piece.type, piece.cols()), chunks);
   }
-
-  std::mutex progress_mutex;
-  std::uint64_t done = 0;
-  std::atomic<bool> stopped{false};
-  parallel_for(options.threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t i) {
-    if (stopped) return;
-    try {
-      const Chunk& chunk = chunks[static_cast<std::size_t>(i)];
-      const std::int64_t bytes = row_bytes(chunk.piece->type, chunk.piece->cols());
-      std::vector<std::byte> buffer(static_cast<std::size_t>(chunk.rows * bytes));
-      generate(*chunk.piece, chunk.first_row, chunk.rows, buffer.data());
-      writer.write(chunk.piece->index, static_cast<std::uint64_t>(chunk.first_row * bytes), buffer);
-      if (!options.progress) return;
-      const std::lock_guard lock(progress_mutex);
-      done += buffer.size();
-      if (!options.progress(done, total)) throw Error(ErrorCode::cancelled, "cancelled");
-    } catch (...) {
-      stopped = true;  // the other threads stop at their next chunk
-      throw;
-    }
+  write_chunks(chunks, options.threads, total, options.progress, [&](const RowChunk& chunk) {
+    const Piece& piece = pieces[chunk.piece];
+    std::vector<std::byte> buffer(static_cast<std::size_t>(chunk.rows * chunk.row_bytes));
+    generate(piece, chunk.first_row, chunk.rows, buffer.data());
+    writer.write(piece.index, static_cast<std::uint64_t>(chunk.first_row * chunk.row_bytes),
+                 buffer);
   });
   writer.finish();
 }

@@ -7,6 +7,7 @@
 #include <nemo/cache/kv_pairing.hpp>
 #include <nemo/cache/packed_cache.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/directory_layout.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/quant_mix.hpp>
 #include <nemo/checkpoint/synth.hpp>
@@ -147,17 +148,33 @@ Report report_file(const InfoFlags& flags) {
   return r;
 }
 
+/// The bytes of one tensor of the layout under a directory's recipe, by the type of its codes.
+void add_planned(Report& r, const DirectoryRecipe& recipe, const LayoutTensor& tensor) {
+  const WeightFormat format = format_of(r.config, recipe, tensor);
+  std::int64_t bytes = 0;
+  for (const DirectoryTensor& t : directory_tensors(recipe.kind, tensor, 0, format)) {
+    bytes += t.bytes();
+  }
+  r.add(tensor.canonical, describe(format), tensor.elements(), bytes);
+}
+
 Report report_plan(const InfoFlags& flags) {
-  const QuantMix& mix = find_quant_mix(flags.mix);
   Report r;
   r.path = flags.model;
-  r.container = "plan as GGUF " + std::string(mix.name);
   r.config = synth_config(flags.model, 0);
+  if (names_directory_recipe(flags.mix)) {
+    const DirectoryRecipe recipe = find_directory_recipe(flags.mix);
+    r.container = "plan as directory " + recipe.name;
+    for (const LayoutTensor& tensor : gguf_layout(r.config)) add_planned(r, recipe, tensor);
+    return r;
+  }
+  const QuantMix& mix = find_quant_mix(flags.mix);
+  r.container = "plan as GGUF " + std::string(mix.name);
   MixAssigner types(mix, r.config);
   for (const LayoutTensor& tensor : gguf_layout(r.config)) {
     const DType type = types.next(tensor);
     const std::int64_t rows = tensor.elements() / tensor.dims[0];
-    r.add(tensor.name, std::string(info(type).name), tensor.elements(),
+    r.add(tensor.canonical, std::string(info(type).name), tensor.elements(),
           rows * row_bytes(type, tensor.dims[0]));
   }
   return r;
@@ -421,7 +438,9 @@ void add_info_command(CLI::App& app) {
   command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
   command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");
-  command->add_option("--type", flags->mix, "Quantization of the plan (default Q4_K_M)");
+  command->add_option("--type", flags->mix,
+                      "Quantization of the plan: Q4_K_M (default), mlx-q4g64, "
+                      "oq4e, tq3a-tq2e-g32, ...; see synth --help");
   command->add_option("--kv", flags->kv, "A further KV cache policy to plan for");
   command->add_flag("--cpu", flags->cpu,
                     "Show this CPU and which kernels it runs, instead of a model");

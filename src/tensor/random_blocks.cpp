@@ -25,7 +25,9 @@ constexpr std::uint64_t mix(std::uint64_t x) {
 }
 constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15u;  // 2^64 / golden ratio, odd
 
-void fill_random(std::uint64_t seed, std::byte* out, std::size_t bytes) {
+}  // namespace
+
+void random_bytes(std::uint64_t seed, std::byte* out, std::size_t bytes) {
   // Hashing the seed first keeps the streams of neighbouring seeds apart.
   std::uint64_t counter = mix(seed + kStep);
   const auto next = [&counter] {
@@ -44,6 +46,8 @@ void fill_random(std::uint64_t seed, std::byte* out, std::size_t bytes) {
     std::memcpy(out + at, word.data(), bytes - at);
   }
 }
+
+namespace {
 
 /// A scale in every way that formats store one. Byte scales are too coarse for one value: `low` is
 /// used and, where a random byte is below `odds`, the next higher one.
@@ -195,7 +199,7 @@ void finish(BlockNVFP4& b, const Scale& s) {
 template <class Block>
 void fill_row(std::int64_t cols, const Scale& scale, std::uint64_t seed, std::byte* out) {
   const std::int64_t count = cols / Block::kElements;
-  fill_random(seed, out, static_cast<std::size_t>(count) * sizeof(Block));
+  random_bytes(seed, out, static_cast<std::size_t>(count) * sizeof(Block));
   auto* blocks = reinterpret_cast<Block*>(out);
   for (std::int64_t i = 0; i < count; ++i) finish(blocks[i], scale);
 }

@@ -93,6 +93,28 @@ TEST_CASE("synth writes a model that info reads") {
   CHECK(nemo_test::read_file(file) == before);
 }
 
+TEST_CASE("synth writes folders whose recipe info reads back, and that generate") {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("m");
+  const std::vector<std::string> command = {
+      "synth",   "--arch", "tiny", "--format", "tq", "--bits", "attn=3,experts=2",
+      "--group", "32",     "-o",   out};
+  REQUIRE(nemo(command).code == 0);
+  const auto json = info_of({"-m", out});
+  CHECK_THAT(json["recipe"].get<std::string>(),
+             Contains("experts 2,") && Contains("attention 3,") && Contains("embeddings bf16"));
+  CHECK(nemo({"run", "-m", out, "-p", "Hi", "-n", "4", "--no-think"}).code == 0);
+  CHECK_THAT(failure(command, 1), Contains("--force"));
+  const std::string other = folder.file("o");
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--bits", "4", "-o", other}, 2),
+             Contains("--format mlx or tq"));
+  CHECK_THAT(
+      failure({"synth", "--arch", "tiny", "--format", "hf", "--type", "tq3", "-o", other}, 2),
+      Contains("--format tq"));
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--format", "mlx", "--bits", "7", "-o", other}, 2),
+             Contains("not 7 bits"));
+}
+
 TEST_CASE("info and synth refuse what they cannot do in one line") {
   const TemporaryFolder folder;
   const std::string out = folder.file("m.gguf");

@@ -103,7 +103,7 @@ struct ModelFile {
     std::erase_if(tensors, [&](const LayoutTensor& t) { return t.name == name; });
   }
   void add(const std::string& name, std::vector<std::int64_t> dims) {
-    tensors.push_back({name, std::move(dims), TensorRole::norm});
+    tensors.push_back({name, name, std::move(dims), TensorRole::norm});
   }
   LayoutTensor& tensor(const std::string& name) {
     for (LayoutTensor& t : tensors) {

@@ -24,11 +24,27 @@ enum class TensorRole : std::uint8_t {
   d,
 };
 
+/// Parts of a model whose matrices are usually quantized alike.
+enum class ModelPart : std::uint8_t {
+  embeddings,
+  head,
+  attention,
+  mamba,
+  mlp,
+  shared_experts,
+  latent,
+  experts,
+  other,  // router, norms and small vectors
+};
+inline constexpr int kModelPartCount = static_cast<int>(ModelPart::other) + 1;
+
 /// A tensor of the file; dims contiguous first.
 struct LayoutTensor {
-  std::string name;
+  std::string name;  // in a GGUF
+  std::string canonical;
   std::vector<std::int64_t> dims;
   TensorRole role;
+  ModelPart part = ModelPart::other;
   int layer = -1;  // -1: not part of a layer
 
   [[nodiscard]] std::int64_t elements() const noexcept {

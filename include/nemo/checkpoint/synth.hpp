@@ -4,6 +4,7 @@
 
 #include <nemo/base/progress.hpp>
 #include <nemo/checkpoint/config.hpp>
+#include <nemo/checkpoint/directory_layout.hpp>
 
 #include <cstdint>
 #include <filesystem>
@@ -30,5 +31,16 @@ struct SynthOptions {
 /// too small), {usage} for an unknown mix, {cancelled}.
 void write_synthetic_gguf(const std::filesystem::path& path, const ModelConfig& config,
                           const SynthOptions& options);
+
+/// The same as a directory: config.json with its quantization block, sharded safetensors, tokenizer
+/// files, generation_config.json, chat template. `options.mix` is not used. The folder appears when
+/// it is complete; an existing model is replaced only with `replace`.
+void write_synthetic_directory(const std::filesystem::path& path, const ModelConfig& config,
+                               const DirectoryRecipe& recipe, const SynthOptions& options,
+                               bool replace);
+
+/// Bytes of all tensors of a directory.
+[[nodiscard]] std::int64_t planned_directory_bytes(const ModelConfig& config,
+                                                   const DirectoryRecipe& recipe);
 
 }  // namespace nemo

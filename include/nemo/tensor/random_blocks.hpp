@@ -9,6 +9,9 @@
 
 namespace nemo {
 
+/// Fills `bytes` bytes; the same on every platform, independent for every seed.
+void random_bytes(std::uint64_t seed, std::byte* out, std::size_t bytes);
+
 /// Fills one row of `cols` elements (a multiple of the block size) at `out`, row_bytes(type, cols)
 /// bytes, with random codes whose decoded values are finite with mean 0 and standard deviation
 /// `stddev`. The same arguments give the same bytes on every platform; other seeds independent

@@ -1,0 +1,13 @@
+// Writes a ModelConfig as the config.json of a Hugging Face or MLX directory.
+#pragma once
+
+#include <nemo/checkpoint/config.hpp>
+
+namespace nemo {
+
+/// Legacy spelling, which every reader knows; layers of different sizes become `block_configs`.
+/// config_from_json() reads the trunk's sizes back; the draft head (`mtp`) is left out. Token ids
+/// are the caller's to add.
+[[nodiscard]] nlohmann::ordered_json config_to_json(const ModelConfig& config);
+
+}  // namespace nemo

@@ -23,7 +23,8 @@ def generate(p, c, prompts, limit):
     out = [[] for _ in prompts]
     done = [False] * len(prompts)
     rows = list(range(len(prompts)))  # prompt of each row of the decoder
-    token = torch.tensor([q[0] for q in prompts])
+    device = p["embed"].device
+    token = torch.tensor([q[0] for q in prompts], device=device)
     t = 0
     while not all(done):
         pick = dec.step(token).argmax(1).tolist()
@@ -41,7 +42,7 @@ def generate(p, c, prompts, limit):
         if len(left) < 0.6 * len(rows):  # moving caches costs more than a few idle rows
             dec.keep(left)
             rows, following = [rows[j] for j in left], [following[j] for j in left]
-        token = torch.tensor(following)
+        token = torch.tensor(following, device=device)
     return out
 
 
@@ -51,14 +52,14 @@ def content_of(tok, ids, thinking):
     return tok.decode([i for i in ids if i != IM_END]).strip()
 
 
-def measure(p, c, tok, task, cases, seed, thinking, length=None):
+def measure(p, c, tok, task, cases, seed, thinking, length=None, together=50):
     """(right, wrong samples)"""
     rng = tasks.evaluation_rng("%s %s %s" % (seed, task, length))
     turns = [tasks.evaluation_turn(task, rng, length) for _ in range(cases)]
     right, wrong = 0, []
     turns.sort(key=lambda t: len(t.user))
-    for at in range(0, cases, 50):
-        part = turns[at:at + 50]
+    for at in range(0, cases, together):
+        part = turns[at:at + together]
         outs = generate(p, c, [tok.encode(tasks.prompt_of(t, thinking)) for t in part], LIMIT[task])
         for t, ids in zip(part, outs):
             content = content_of(tok, ids, thinking)
@@ -76,14 +77,17 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--task", action="append")
     ap.add_argument("--length", type=int, help="recall: tokens of text in every case (default: 20 to 1000)")
+    ap.add_argument("--device", default="cpu", help="cpu or cuda")
+    ap.add_argument("--together", type=int, default=50, help="cases side by side")
     ap.add_argument("--show", type=int, default=0, help="print this many failures per task")
     a = ap.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     p, c, tok = export.read(a.model)
+    p = {n: t.to(a.device) for n, t in p.items()}
     for task in a.task or list(LIMIT):
         for thinking in (True, False):
             start = time.time()
-            right, wrong = measure(p, c, tok, task, a.cases, a.seed, thinking, a.length)
+            right, wrong = measure(p, c, tok, task, a.cases, a.seed, thinking, a.length, a.together)
             print("%-10s thinking %-3s %5.1f %%  (%d of %d, %.0f s)" % (
                 task, "on" if thinking else "off", 100 * right / a.cases, right, a.cases, time.time() - start), flush=True)
             for user, got, want in wrong[:a.show]:

@@ -126,6 +126,13 @@ def read(path):
     return p, c, tokenizer.Tokenizer(f.metadata["tokenizer.ggml.tokens"], f.metadata["tokenizer.ggml.merges"])
 
 
+def write(path, run, part="ema"):
+    """Replaces the file in one move."""
+    c = model.Config(**run["config"])
+    gguf.write(path + ".tmp", metadata(c, tokenizer.Tokenizer(*run["tokenizer"])), tensors(run[part], c))
+    os.replace(path + ".tmp", path)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("--dir", required=True)
@@ -133,9 +140,7 @@ def main():
     ap.add_argument("--raw", action="store_true", help="the newest weights instead of their running average")
     a = ap.parse_args()
     run = torch.load(os.path.join(a.dir, "checkpoint.pt"))
-    c = model.Config(**run["config"])
-    tok = tokenizer.Tokenizer(*run["tokenizer"])
-    gguf.write(a.out, metadata(c, tok), tensors(run["params" if a.raw else "ema"], c))
+    write(a.out, run, "params" if a.raw else "ema")
     print("%s: %d bytes, %d tokens trained" % (a.out, os.path.getsize(a.out), run["tokens"]))
 
 

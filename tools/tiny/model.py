@@ -363,9 +363,13 @@ class Decoder:
 
     def __init__(self, p, c, B, capacity):
         self.p, self.c, self.at = p, c, 0
-        self.conv = {i: torch.zeros(B, c.K - 1, c.C) for i, k in enumerate(c.pattern) if k == "M"}
-        self.ssm = {i: torch.zeros(B, c.H, c.P, c.N) for i, k in enumerate(c.pattern) if k == "M"}
-        self.kv = {i: torch.zeros(2, B, c.Hkv, capacity, c.hd) for i, k in enumerate(c.pattern) if k == "*"}
+
+        def state(letter, *shape):
+            return {i: torch.zeros(shape, device=p["embed"].device) for i, k in enumerate(c.pattern) if k == letter}
+
+        self.conv = state("M", B, c.K - 1, c.C)
+        self.ssm = state("M", B, c.H, c.P, c.N)
+        self.kv = state("*", 2, B, c.Hkv, capacity, c.hd)
 
     def keep(self, rows):
         """Drop finished sequences."""
@@ -412,7 +416,7 @@ class Decoder:
                 out = F.relu(u @ p[q + "up"].t()).square() @ p[q + "down"].t()
             else:
                 idx, w = route(u, p[q + "gate"], p[q + "bias"], c)
-                dense = torch.zeros(B, c.E).scatter_(1, idx, w)
+                dense = torch.zeros(B, c.E, device=w.device).scatter_(1, idx, w)
                 hid = F.relu(torch.einsum("bd,emd->bem", u, p[q + "up_e"])).square() * dense[..., None]
                 out = (torch.einsum("bem,edm->bd", hid, p[q + "down_e"])
                        + F.relu(u @ p[q + "up_s"].t()).square() @ p[q + "down_s"].t())

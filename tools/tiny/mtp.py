@@ -10,20 +10,17 @@ slots up to i, and of its own drafts 2..n. The target is the trunk's own distrib
 import argparse
 import math
 import os
-import time
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 import export
 import gguf
-import model
+import loop
 import optimizer
+import parallel
 import tasks
-import train
+from parallel import rmsnorm
 
 DEPTH_WEIGHT = (1.0, 0.7, 0.5)  # drafts trained, and what their losses count
 
@@ -47,76 +44,66 @@ def init(c, seed):
     return p
 
 
-def drafts(p, c, embed, hidden, following, documents, rows):
-    """Normalised outputs of drafts 1, 2, ... of slots `rows`, and the experts' loads.
-    hidden [T, d], following: the token after each slot [T], documents: which one a slot is in [T]."""
-    T, n = len(following), len(rows)
-    group = c.Hq // c.Hkv
-    visible = (documents[rows][:, None] == documents[None]) & (torch.arange(T)[None] <= rows[:, None])
-    mask = torch.zeros(n, T).masked_fill_(~visible, -math.inf)
-    scale = 1 / math.sqrt(c.hd)
+def drafts(p, c, embed, hidden, ids, loads):
+    """Normalised outputs of drafts 1, 2, ... of all slots; hidden: the trunk's [b, L, d] for ids [b, L]."""
+    b, L = ids.shape
+    group, scale = c.Hq // c.Hkv, 1 / math.sqrt(c.hd)
+    later = torch.ones(L, L, dtype=torch.bool, device=ids.device).triu(1)
 
-    def fuse(h, tokens):
-        e = model.RmsNorm.apply(F.embedding(tokens, embed), p["enorm"], c.eps)
-        x = model.linear(torch.cat([e, model.RmsNorm.apply(h, p["hnorm"], c.eps)], 1), p["in"])
-        return x, model.linear(model.RmsNorm.apply(x, p["norm"], c.eps), p["qkv"]).view(len(x), -1, c.hd)
+    def fuse(h, depth):  # with the token after slot i + depth; past the end any token does
+        e = rmsnorm(F.embedding(ids.roll(-1 - depth, 1), embed), p["enorm"], c.eps)
+        x = torch.cat([e, rmsnorm(h, p["hnorm"], c.eps)], 2) @ p["in"].t()
+        q, k, v = parallel.heads(c, rmsnorm(x, p["norm"], c.eps) @ p["qkv"].t())
+        return x, q.reshape(b, c.Hkv, group, L, c.hd), k[:, :, None], v[:, :, None]
 
-    out, load, own = [], 0, []
-    x, qkv = fuse(hidden, following)
-    k1, v1 = (t.transpose(0, 1) for t in qkv[:, c.Hq:].split(c.Hkv, 1))  # [Hkv, T, hd]
-    x, qkv = x[rows], qkv[rows]
+    out, own = [], []
     for depth in range(len(DEPTH_WEIGHT)):
-        if depth > 0:
-            at = (rows + depth).clamp(max=T - 1)
-            x, qkv = fuse(out[-1], following[at])
-            own.append((qkv[:, c.Hq:c.Hq + c.Hkv], qkv[:, c.Hq + c.Hkv:]))
-        q = qkv[:, :c.Hq].reshape(n, c.Hkv, group, c.hd)
-        s = torch.matmul(q.permute(1, 2, 0, 3).reshape(c.Hkv, group * n, c.hd), k1.transpose(1, 2))
-        s = s.view(c.Hkv, group, n, T) * scale + mask
-        extra = [(q * k[:, :, None]).sum(-1).permute(1, 2, 0)[..., None] * scale for k, _ in own]
-        w = torch.softmax(torch.cat([s] + extra, 3), 3)
-        y = torch.matmul(w[..., :T].reshape(c.Hkv, group * n, T), v1).view(c.Hkv, group, n, c.hd).permute(2, 0, 1, 3)
+        x, q, k, v = fuse(out[-1] if out else hidden, depth)
+        if depth == 0:
+            k1, v1 = k, v
+        else:
+            own.append((k, v))
+        s = (torch.matmul(q, k1.transpose(3, 4)) * scale).masked_fill(later, -math.inf)
+        w = torch.cat([s] + [(q * k).sum(4, keepdim=True) * scale for k, _ in own], 4).softmax(4)
+        y = torch.matmul(w[..., :L], v1)
         for i, (_, v) in enumerate(own):
-            y = y + w[..., T + i].permute(2, 0, 1)[..., None] * v[:, :, None]
-        x = x + model.linear(y.reshape(n, -1), p["o"])
-        mixed, count = model.moe(p, "", c, model.RmsNorm.apply(x, p["norm2"], c.eps))
-        load = load + count
-        out.append(model.RmsNorm.apply(x + mixed, p["final"], c.eps))
-    return out, load
+            y = y + w[..., L + i:L + i + 1] * v
+        x = x + y.reshape(b, c.Hq, L, c.hd).transpose(1, 2).reshape(b, L, -1) @ p["o"].t()
+        mixed, load = parallel.moe(p, "", c, rmsnorm(x, p["norm2"], c.eps), ids != parallel.PAD)
+        loads["bias"] = loads.get("bias", 0) + load
+        out.append(rmsnorm(x + mixed, p["final"], c.eps))
+    return out
 
 
-def loss_of(p, trunk, c, ids, target, weight, lengths, sums):
-    """Weighted loss of one batch; sums [depths, 3] collects drafts, right ones, and right ones so far in a row."""
-    T = len(ids)
-    docs = model.Docs(lengths)
-    documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+def loss_of(p, trunk, c, ids, supervised, loads, sums):
+    """Sum of weighted losses of one group [b, L]; supervised [n]: slots whose next token is the assistant's. Adds to
+    sums [depths, 3] the drafts, the right ones, and the right ones so far in a row."""
+    b, L = ids.shape
     with torch.no_grad():
-        hidden = model.forward(trunk, c, ids, docs)
-    place = torch.arange(T)
-    follows = (place + 1 < T) & (documents[(place + 1).clamp(max=T - 1)] == documents)
-    rows = (follows & (weight[(place + 1).clamp(max=T - 1)] > 0)).nonzero()[:, 0]
-    out, load = drafts(p, c, trunk["embed"], hidden, target, documents, rows)
-    total, row = 0, torch.ones(len(rows), dtype=torch.bool)
+        hidden = parallel.forward(trunk, c, ids)
+    out = drafts(p, c, trunk["embed"], hidden, ids, loads)
+    hidden, spoken = hidden.flatten(0, 1), torch.zeros(b * L + len(DEPTH_WEIGHT), dtype=torch.bool, device=ids.device)
+    spoken[supervised] = True
+    rows = supervised - 1  # a conversation's first token is never the assistant's, so these lie in the same row
+    total, row = 0, torch.ones(len(rows), dtype=torch.bool, device=ids.device)
     for depth, x in enumerate(out):
         at = rows + depth + 1
-        inside = at < T
-        at = at.clamp(max=T - 1)
-        inside &= (documents[at] == documents[rows]) & (weight[at] > 0)
+        inside = spoken[at] & (at // L == rows // L)
+        at = at.clamp(max=b * L - 1)
         with torch.no_grad():
             goal = hidden[at] @ trunk["head"].t()
-        guess = model.linear(x, trunk["head"])
+        guess = x.flatten(0, 1)[rows] @ trunk["head"].t()
         ce = -(goal.softmax(1) * guess.log_softmax(1)).sum(1)
-        total = total + DEPTH_WEIGHT[depth] * ce[inside].sum()
+        total = total + DEPTH_WEIGHT[depth] * (ce * inside).sum()
         right = goal.argmax(1) == guess.argmax(1)
         row = row & right
-        sums[depth] += torch.tensor([inside.sum(), (right & inside).sum(), (row & inside).sum()])
-    return total / len(rows), load
+        sums[depth] += torch.stack([inside.sum(), (right & inside).sum(), (row & inside).sum()])
+    return total
 
 
 def train_block(a):
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     os.makedirs(a.dir, exist_ok=True)
+    loop.choose_device(a)
     trunk, c, tok = export.read(a.model)
     path = os.path.join(a.dir, "checkpoint.pt")
     if os.path.exists(path):
@@ -124,45 +111,27 @@ def train_block(a):
     else:
         p = init(c, a.seed)
         run = {"params": p, "ema": {n: t.clone() for n, t in p.items()},
-               "opt": optimizer.new_state(p, list(shapes(c))), "step": 0, "tokens": 0, "seed": a.seed}
-    p = run["params"]
-    log = open(os.path.join(a.dir, "log.txt"), "a")
-    print("parameters %d" % sum(p[n].numel() for n in shapes(c)), file=log, flush=True)
-    saved = shown = time.time()
-    sums, losses = torch.zeros(len(DEPTH_WEIGHT), 3), []
-    while run["tokens"] < a.tokens:
-        run["step"] += 1
-        step, done = run["step"], run["tokens"] / a.tokens
-        lr = a.lr * min(1.0, step / 100) * min(1.0, max(0.02, (1 - done) / a.decay))
-        rng = tasks.training_rng(1000 + run["seed"], step)  # not the trunk's own batches
-        ids, target, weight, lengths = train.batch(tok, rng, a.batch, 0.6, tasks.DEFAULT_MIX)
-        for n in shapes(c):
-            p[n].requires_grad_(True)
-            p[n].grad = None
-        loss, load = loss_of(p, trunk, c, ids, target, weight, lengths, sums)
-        loss.backward()
-        grads = {n: p[n].grad for n in shapes(c)}
-        for n in grads:
-            p[n].requires_grad_(False)
-        norm = math.sqrt(sum(g.pow(2).sum().item() for g in grads.values()))
-        if norm < 1e4:
-            keep = min(0.997, 1 - 5 / (step + 10))
-            for n, g in grads.items():
-                optimizer.step(n, p[n], g.mul_(min(1.0, 1 / norm)), run["opt"], run["ema"][n], lr, step, keep)
-            p["bias"] += 1e-3 * torch.sign(load.float().mean() - load)
-            run["ema"]["bias"].copy_(p["bias"])
-        run["tokens"] += len(ids)
-        losses.append(loss.item())
-        if step % 20 == 0:
-            now = time.time()
-            rates = " ".join("%.3f/%.3f" % (right / n, row / n) for n, right, row in sums.tolist())
-            print("step %d tokens %.2fM loss %.4f norm %.2f lr %.1e right/in a row %s %.1f s" % (
-                step, run["tokens"] / 1e6, sum(losses) / len(losses), norm, lr, rates, now - shown), file=log, flush=True)
-            sums.zero_()
-            losses, shown = [], now
-        if run["tokens"] >= a.tokens or time.time() - saved > a.save_every:
-            train.save(path, run)
-            saved = time.time()
+               "opt": optimizer.new_state(p, list(shapes(c))), "step": 0, "tokens": 0, "seconds": 0.0, "seed": a.seed}
+    state = {}  # what lies on the device, which is used only after the loop has started its other processes
+
+    def gradients(p, groups, loads):
+        if not state:
+            state.update(trunk={n: t.to(a.device) for n, t in trunk.items()},
+                         sums=torch.zeros(len(DEPTH_WEIGHT), 3, dtype=torch.long, device=a.device))
+        count, total = sum(len(rows) for _, rows, _ in groups), 0
+        for ids, rows, _ in groups:
+            loss = loss_of(p, state["trunk"], c, ids, rows, loads, state["sums"]) / count
+            loss.backward()
+            total = total + loss.detach()
+        return total, count
+
+    def note():
+        rates = " ".join("%.3f/%.3f" % (right / n, row / n) for n, right, row in state["sums"].tolist())
+        state["sums"].zero_()
+        return ", right/in a row " + rates
+
+    # not the trunk's own batches; scores of L x L keep the texts below 800 tokens
+    loop.train(a, run, list(shapes(c)), tok, 1000 + run["seed"], lambda step: 0.6, tasks.DEFAULT_MIX, gradients, note)
 
 
 # leaf of shapes() -> name in the block
@@ -210,15 +179,9 @@ def export_block(a):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("what", choices=["train", "export"])
-    ap.add_argument("--dir", required=True, help="holds checkpoint.pt and log.txt")
+    loop.arguments(ap, batch=1536, lr=3e-3, warmup=100, decay=0.4, save_every=60)
     ap.add_argument("--model", default=os.path.join(export.HERE, "..", "..", "models", "nemo-tiny.gguf"))
     ap.add_argument("--out")
-    ap.add_argument("--seed", type=int, default=0)
-    ap.add_argument("--tokens", type=float, default=3e6, help="length of the learning-rate schedule")
-    ap.add_argument("--decay", type=float, default=0.4, help="last part of the schedule, with falling rate")
-    ap.add_argument("--batch", type=int, default=1536)
-    ap.add_argument("--lr", type=float, default=3e-3)
-    ap.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     a = ap.parse_args()
     train_block(a) if a.what == "train" else export_block(a)
 

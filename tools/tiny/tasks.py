@@ -306,7 +306,7 @@ def document(rng, progress, mix=DEFAULT_MIX):
     if kind == "arithmetic":
         turns = [arithmetic(rng) for _ in range(rng.choice([1, 1, 2, 3]))]
     elif kind == "recall":
-        longest = 60 + int(940 * max(0.0, progress - 0.15) / 0.6) if progress < 0.75 else 1000
+        longest = 60 + int(940 * max(0.0, progress - 0.15) / 0.6) if progress < 0.75 else 2000
         # log-uniform: mostly short, sometimes the full distance
         length = int(20 * (longest / 20) ** rng.random())
         if rng.random() < 0.4:

@@ -1,7 +1,8 @@
 """Trains nemo-tiny: `train.py --dir DIR` starts or resumes; see docs/TINY.md.
 
-One process per core, each with one thread: they draw small batches from a common counter, add up gradients in shared
-memory and update half of the parameters each. They meet three times a step, so a busy machine costs little.
+On a GPU one process does it (loop.py). On a CPU one process per core, each with one thread: they draw small batches
+from a common counter, add up gradients in shared memory and update half of the parameters each. They meet three times
+a step, so a busy machine costs little.
 """
 import argparse
 import ctypes
@@ -13,9 +14,14 @@ import time
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+import torch.nn.functional as F
 
+import export
+import feed
+import loop
 import model
 import optimizer
+import parallel
 import tasks
 import tokenizer
 import words
@@ -38,34 +44,16 @@ def spelling_pairs(tok):
     return [(tok.ids[t[1:]], i) for i, t in enumerate(tok.tokens) if len(t) > 2 and t[0] == space and t[1:] in tok.ids]
 
 
-def batch(tok, rng, budget, progress, mix):
-    """Flat tokens, targets and weights of about `budget` tokens, and the documents' lengths."""
-    ids, target, weight, lengths, total = [], [], [], [], 0
-    while total < budget:
-        doc, sup = [], []
-        for text, on in tasks.document(rng, progress, mix):
-            piece = tok.encode(text)
-            doc += piece
-            sup += [1.0 if on else 0.0] * len(piece)
-        ids += doc[:-1]
-        target += doc[1:]
-        weight += sup[1:]
-        lengths.append(len(doc) - 1)
-        total += len(doc) - 1
-    return torch.tensor(ids), torch.tensor(target), torch.tensor(weight), lengths
-
-
 def fresh(a):
     c = model.Config()
     if a.warm:
-        import export
         p, c, tok = export.read(a.warm)
     else:
-        tok = build_tokenizer(c.vocab)
+        tok = export.read(a.vocabulary)[2] if a.vocabulary else build_tokenizer(c.vocab)
         p = model.init(c, a.seed, spelling_pairs(tok))
     return {"params": p, "ema": {n: t.clone() for n, t in p.items()},
-            "opt": optimizer.new_state(p, list(model.shapes(c))), "step": 0, "tokens": 0, "seed": a.seed,
-            "config": vars(c), "tokenizer": (tok.tokens, tok.merges)}
+            "opt": optimizer.new_state(p, list(model.shapes(c))), "step": 0, "tokens": 0, "seconds": 0.0,
+            "seed": a.seed, "config": vars(c), "tokenizer": (tok.tokens, tok.merges)}
 
 
 class Team:
@@ -118,7 +106,7 @@ class Team:
                 if micro >= MICROS:
                     break
                 rng = tasks.training_rng(run["seed"], step * MICROS + micro)
-                ids, target, weight, lengths = batch(tok, rng, a.batch // MICROS, min(1.0, tokens / a.ramp), mix)
+                ids, target, weight, lengths = feed.flat(tok, rng, a.batch // MICROS, min(1.0, tokens / a.ramp), mix)
                 docs, loads = model.Docs(lengths), {}
                 x = model.forward(p, c, ids, docs, loads)
                 rows = weight.nonzero()[:, 0]
@@ -139,19 +127,12 @@ class Team:
             self.barrier.wait()
             norm = self.sums[:, 3].sum().item() ** 0.5
             if norm < 1e4:  # also false for NaN: such a step is left out
-                keep = min(0.997, 1 - 5 / (step + 10))
+                keep = loop.keep(a, step)
                 for n, g in mine.items():
                     optimizer.step(n, p[n], g.mul_(min(1.0, 1 / norm)), run["opt"], run["ema"][n], lr, step, keep)
                 if w == 0:
-                    for b in self.biases:  # push the load of experts together
-                        load = self.loads[b].sum(0)
-                        p[b] += 1e-3 * torch.sign(load.mean() - load)
-                        run["ema"][b].copy_(p[b])
-
-
-def save(path, run):
-    torch.save(run, path + ".tmp")
-    os.replace(path + ".tmp", path)
+                    for b in self.biases:
+                        loop.balance(p[b], run["ema"][b], self.loads[b].sum(0))
 
 
 def child(team, w, a, mix):
@@ -159,31 +140,38 @@ def child(team, w, a, mix):
     team.work(w, a, mix, None)
 
 
-def main():
-    ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--dir", required=True, help="holds checkpoint.pt and log.txt")
-    ap.add_argument("--seed", type=int, default=0)
-    ap.add_argument("--tokens", type=float, default=40e6, help="length of the learning-rate schedule")
-    ap.add_argument("--decay", type=float, default=0.25, help="last part of the schedule, with falling rate")
-    ap.add_argument("--ramp", type=float, default=10e6, help="tokens until tasks have their full length")
-    ap.add_argument("--batch", type=int, default=7680)
-    ap.add_argument("--lr", type=float, default=3e-3)
-    ap.add_argument("--mix", help="shares of tasks in place of the usual ones, as format=3,arithmetic=1")
-    ap.add_argument("--warm", help="start from this GGUF file's weights instead of from nothing")
-    ap.add_argument("--workers", type=int, default=os.cpu_count())
-    ap.add_argument("--save-every", type=float, default=120, help="seconds between checkpoints")
-    ap.add_argument("--pause-file", default="/tmp/pause_training")
-    a = ap.parse_args()
-    os.makedirs(a.dir, exist_ok=True)
+def on_gpu(a, run, mix):
+    """The same in one process, with all experts and whole rows at once."""
+    c = model.Config(**run["config"])
+
+    def gradients(p, groups, loads):
+        count, total = sum(len(rows) for _, rows, _ in groups), 0
+        for ids, rows, goals in groups:
+            x = parallel.forward(p, c, ids, loads).flatten(0, 1)[rows]
+            loss = F.cross_entropy(x @ p["head"].t(), goals, reduction="sum") / count
+            loss.backward()
+            total = total + loss.detach()
+        return total, count
+
+    loop.train(a, run, list(model.shapes(c)), tokenizer.Tokenizer(*run["tokenizer"]), run["seed"],
+               lambda step: min(1.0, step * a.batch / a.ramp), mix, gradients,
+               saved=lambda whole: export.write(a.out, whole) if a.out else None)
+
+
+def on_cpu(a, run, mix):
     model.library()
     path = os.path.join(a.dir, "checkpoint.pt")
-    run = torch.load(path) if os.path.exists(path) else fresh(a)
     names = list(model.shapes(model.Config(**run["config"])))
     team = Team(run, names, a.workers)
-    mix = {k: float(v) for k, v in (x.split("=") for x in a.mix.split(","))} if a.mix else tasks.DEFAULT_MIX
     log = open(os.path.join(a.dir, "log.txt"), "a")
     print("parameters %d, %d workers" % (sum(run["params"][n].numel() for n in names), a.workers), file=log, flush=True)
     meter = {"saved": time.time(), "shown": time.time(), "loss": 0.0, "sup": 0.0, "tokens": 0, "began": False}
+
+    def keep_run():
+        loop.save(path, run)
+        if a.out:
+            export.write(a.out, run)
+        meter["saved"] = time.time()
 
     def each_step():
         """Books the finished step, logs, saves, pauses and sets up the next one."""
@@ -204,20 +192,40 @@ def main():
         meter["began"] = True
         stop = run["tokens"] >= a.tokens
         if stop or time.time() - meter["saved"] > a.save_every:
-            save(path, run)
-            meter["saved"] = time.time()
+            keep_run()
         if os.path.exists(a.pause_file):
-            save(path, run)
+            keep_run()
             while os.path.exists(a.pause_file):
                 time.sleep(1)
             meter["shown"] = time.time()
-        step, done = run["step"] + 1, run["tokens"] / a.tokens
-        lr = a.lr * min(1.0, step / 150) * min(1.0, max(0.02, (1 - done) / a.decay))
-        team.now[:] = torch.tensor([step, run["tokens"], lr, float(stop)], dtype=torch.float64)
+        step = run["step"] + 1
+        team.now[:] = torch.tensor([step, run["tokens"], loop.rate(a, step, run["tokens"] / a.tokens), float(stop)],
+                                   dtype=torch.float64)
 
     for w in range(1, a.workers):
         mp.Process(target=child, args=(team, w, a, mix), daemon=True).start()
     team.work(0, a, mix, each_step)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    loop.arguments(ap, batch=7680, lr=3e-3, warmup=150, decay=0.25, save_every=120)
+    ap.add_argument("--ramp", type=float, default=10e6, help="tokens until tasks have their full length")
+    ap.add_argument("--mix", help="shares of tasks in place of the usual ones, as format=3,arithmetic=1")
+    ap.add_argument("--warm", help="start from this GGUF file's weights instead of from nothing")
+    ap.add_argument("--vocabulary", help="take the vocabulary of this GGUF file instead of building one")
+    ap.add_argument("--out", help="export to this GGUF file at every checkpoint")
+    ap.add_argument("--workers", type=int, default=os.cpu_count(), help="processes on a CPU")
+    ap.add_argument("--pause-file", default="/tmp/pause_training")
+    a = ap.parse_args()
+    loop.choose_device(a)
+    if a.minutes and a.device == "cpu":
+        ap.error("--minutes is for a GPU: give --tokens")
+    os.makedirs(a.dir, exist_ok=True)
+    path = os.path.join(a.dir, "checkpoint.pt")
+    run = torch.load(path) if os.path.exists(path) else fresh(a)
+    mix = {k: float(v) for k, v in (x.split("=") for x in a.mix.split(","))} if a.mix else tasks.DEFAULT_MIX
+    (on_gpu if a.device == "cuda" else on_cpu)(a, run, mix)
 
 
 if __name__ == "__main__":

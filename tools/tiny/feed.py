@@ -9,7 +9,7 @@ import torch
 import parallel
 import tasks
 
-GROUP = 16384  # padded tokens of one forward and backward pass: about 1 MB of saved activations each
+GROUP = 24576  # padded tokens of one forward and backward pass: enough to hide launches, few enough to pad little
 
 
 def conversation(tok, rng, progress, mix):

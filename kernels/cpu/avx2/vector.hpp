@@ -132,7 +132,7 @@ NEMO_SIMD void store_codes(F v, std::int8_t* p) {
       _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(shorts, shorts));
 }
-/// 8 numbers, each already rounded and within int16; every quad in the order 0, 2, 1, 3.
+/// 8 numbers within int16, rounded; every quad in the order 0, 2, 1, 3.
 NEMO_SIMD void store_quads(F v, std::int16_t* p) {
   const __m256i words = _mm256_cvtps_epi32(v);
   const __m128i shorts =
@@ -140,6 +140,7 @@ NEMO_SIMD void store_quads(F v, std::int16_t* p) {
   const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_shuffle_epi8(shorts, order));
 }
+/// The sum of the rounded numbers.
 NEMO_SIMD std::int32_t sum_rounded(F v) {
   const __m256i words = _mm256_cvtps_epi32(v);
   __m128i q = _mm_add_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
@@ -152,6 +153,11 @@ NEMO_SIMD I load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<co
 NEMO_SIMD void store_bytes(I v, void* p) { _mm256_storeu_si256(static_cast<I*>(p), v); }
 NEMO_SIMD I all_bytes(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
 NEMO_SIMD I all_words(std::int32_t value) { return _mm256_set1_epi32(value); }
+/// v, computed here and in a register: a fence for the compiler's scheduler.
+NEMO_SIMD I in_register(I v) {
+  __asm__("" : "+x"(v));
+  return v;
+}
 NEMO_SIMD I broadcast_word(const void* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, 4);

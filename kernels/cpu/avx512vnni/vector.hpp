@@ -117,13 +117,14 @@ NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
 NEMO_SIMD void store_codes(F v, std::int8_t* p) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
-/// 16 numbers, each already rounded and within int16; every quad in the order 0, 2, 1, 3.
+/// 16 numbers within int16, rounded; every quad in the order 0, 2, 1, 3.
 NEMO_SIMD void store_quads(F v, std::int16_t* p) {
   const __m256i shorts = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
   const __m256i order = _mm256_broadcastsi128_si256(
       _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shuffle_epi8(shorts, order));
 }
+/// The sum of the rounded numbers.
 NEMO_SIMD std::int32_t sum_rounded(F v) { return _mm512_reduce_add_epi32(_mm512_cvtps_epi32(v)); }
 
 // --- bytes and int32 ------------------------------------------------------------------------
@@ -131,6 +132,11 @@ NEMO_SIMD I load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 NEMO_SIMD void store_bytes(I v, void* p) { _mm512_storeu_si512(p, v); }
 NEMO_SIMD I all_bytes(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
 NEMO_SIMD I all_words(std::int32_t value) { return _mm512_set1_epi32(value); }
+/// v, computed here and in a register: a fence for the compiler's scheduler.
+NEMO_SIMD I in_register(I v) {
+  __asm__("" : "+v"(v));
+  return v;
+}
 NEMO_SIMD I broadcast_word(const void* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, 4);

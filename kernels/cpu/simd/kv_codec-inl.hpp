@@ -21,28 +21,61 @@ using Row = float[kLaneTokens];  // one channel of 16 tokens
 
 // --- rotation -------------------------------------------------------------------------------
 
+// Stages work on channels of kCount vectors side by side: 16, or one alone. Either way a channel of
+// a vector sees the same operations in the same order.
+
+/// 4 x 4 floats, transposed: 16 vectors change between rows and lanes in blocks of that.
+inline void transpose4(const float* from, std::int64_t from_ld, float* to, std::int64_t to_ld) {
+  using Four = float __attribute__((vector_size(16)));
+  Four r[4];
+  for (int i = 0; i < 4; ++i) std::memcpy(&r[i], from + i * from_ld, sizeof r[i]);
+  const Four a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+  const Four b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Four c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+  const Four d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  const Four columns[4] = {
+      __builtin_shufflevector(a, c, 0, 1, 4, 5), __builtin_shufflevector(a, c, 2, 3, 6, 7),
+      __builtin_shufflevector(b, d, 0, 1, 4, 5), __builtin_shufflevector(b, d, 2, 3, 6, 7)};
+  for (int i = 0; i < 4; ++i) std::memcpy(to + i * to_ld, &columns[i], sizeof columns[i]);
+}
+
+/// x[c][t] = channel c of row t for t < count, 0 behind; dim is a multiple of 4.
 inline void to_lanes(const float* rows, std::int64_t ld, std::int64_t count, std::int64_t dim,
                      Row* x) {
-  for (std::int64_t c = 0; c < dim; ++c) {
-    for (int t = 0; t < kLaneTokens; ++t) x[c][t] = 0.0f;
-  }
-  for (std::int64_t t = 0; t < count; ++t) {
-    for (std::int64_t c = 0; c < dim; ++c) x[c][t] = rows[t * ld + c];
+  for (std::int64_t t = 0; t < kLaneTokens; t += 4) {
+    for (std::int64_t c = 0; c < dim; c += 4) {
+      if (t + 4 <= count) {
+        transpose4(rows + t * ld + c, ld, &x[c][t], kLaneTokens);
+        continue;
+      }
+      for (std::int64_t i = t; i < t + 4; ++i) {
+        for (std::int64_t k = c; k < c + 4; ++k) x[k][i] = i < count ? rows[i * ld + k] : 0.0f;
+      }
+    }
   }
 }
 
 inline void from_lanes(const Row* x, std::int64_t count, std::int64_t dim, float* rows,
                        std::int64_t ld) {
-  for (std::int64_t t = 0; t < count; ++t) {
-    for (std::int64_t c = 0; c < dim; ++c) rows[t * ld + c] = x[c][t];
+  for (std::int64_t t = 0; t < count; t += 4) {
+    for (std::int64_t c = 0; c < dim; c += 4) {
+      if (t + 4 <= count) {
+        transpose4(&x[c][t], kLaneTokens, rows + t * ld + c, ld);
+        continue;
+      }
+      for (std::int64_t i = t; i < count; ++i) {
+        for (std::int64_t k = c; k < c + 4; ++k) rows[i * ld + k] = x[k][i];
+      }
+    }
   }
 }
 
-inline void hadamard(Row* x, std::int64_t dim, std::int64_t order) {
+template <int kCount>
+void hadamard(float (*x)[kCount], std::int64_t dim, std::int64_t order) {
   for (std::int64_t h = 1; h < order; h *= 2) {
     for (std::int64_t base = 0; base < dim; base += 2 * h) {
       for (std::int64_t i = base; i < base + h; ++i) {
-        for (int t = 0; t < kLaneTokens; ++t) {
+        for (int t = 0; t < kCount; ++t) {
           const float a = x[i][t], b = x[i + h][t];
           x[i][t] = a + b;
           x[i + h][t] = a - b;
@@ -53,9 +86,10 @@ inline void hadamard(Row* x, std::int64_t dim, std::int64_t order) {
 }
 
 /// (w, x, y, z) <- q (w, x, y, z) for q = a + bi + cj + dk.
-inline void rotor(Row* v, const std::int16_t* at, float a, float b, float c, float d) {
+template <int kCount>
+void rotor(float (*v)[kCount], const std::int16_t* at, float a, float b, float c, float d) {
   float *w = v[at[0]], *x = v[at[1]], *y = v[at[2]], *z = v[at[3]];
-  for (int t = 0; t < kLaneTokens; ++t) {
+  for (int t = 0; t < kCount; ++t) {
     const float w0 = w[t], x0 = x[t], y0 = y[t], z0 = z[t];
     w[t] = ((a * w0 - b * x0) - c * y0) - d * z0;
     x[t] = ((b * w0 + a * x0) - d * y0) + c * z0;
@@ -64,24 +98,27 @@ inline void rotor(Row* v, const std::int16_t* at, float a, float b, float c, flo
   }
 }
 
-inline void matrix(Row* v, const std::int16_t* at, const float* m, int order, bool transposed) {
-  Row y[4];
+template <int kCount>
+void matrix(float (*v)[kCount], const std::int16_t* at, const float* m, int order,
+            bool transposed) {
+  float y[4][kCount];
   for (int r = 0; r < order; ++r) {
-    for (int t = 0; t < kLaneTokens; ++t) y[r][t] = 0.0f;
+    for (int t = 0; t < kCount; ++t) y[r][t] = 0.0f;
     for (int k = 0; k < order; ++k) {
       const float f = transposed ? m[k * order + r] : m[r * order + k];
-      for (int t = 0; t < kLaneTokens; ++t) y[r][t] += f * v[at[k]][t];
+      for (int t = 0; t < kCount; ++t) y[r][t] += f * v[at[k]][t];
     }
   }
-  for (int r = 0; r < order; ++r) std::memcpy(v[at[r]], y[r], sizeof(Row));
+  for (int r = 0; r < order; ++r) std::memcpy(v[at[r]], y[r], sizeof y[r]);
 }
 
-inline void apply(const KvStage& stage, bool inverse, std::int64_t dim, Row* x) {
+template <int kCount>
+void apply(const KvStage& stage, bool inverse, std::int64_t dim, float (*x)[kCount]) {
   const float sign = inverse ? -1.0f : 1.0f;  // the inverse of a unit quaternion is its conjugate
   switch (stage.kind) {
     case KvStage::Kind::signs:
       for (std::int64_t c = 0; c < dim; ++c) {
-        for (int t = 0; t < kLaneTokens; ++t) x[c][t] *= stage.values[c];
+        for (int t = 0; t < kCount; ++t) x[c][t] *= stage.values[c];
       }
       break;
     case KvStage::Kind::hadamard:
@@ -102,21 +139,30 @@ inline void apply(const KvStage& stage, bool inverse, std::int64_t dim, Row* x) 
   }
 }
 
+template <int kCount>
+void apply_all(const KvTransform& transform, bool inverse, float (*x)[kCount]) {
+  for (int s = 0; s < transform.count; ++s) {
+    apply(transform.stages[inverse ? transform.count - 1 - s : s], inverse, transform.dim, x);
+  }
+  for (std::int64_t c = 0; c < transform.dim; ++c) {
+    for (int t = 0; t < kCount; ++t) x[c][t] *= transform.factor;
+  }
+}
+
 void kv_rotate(const KvTransform& transform, bool inverse, float* rows, std::int64_t ld,
                std::int64_t count) noexcept {
   if (transform.count == 0) return;
-  alignas(64) Row x[kKvMaxDim];
   const std::int64_t dim = transform.dim;
-  for (std::int64_t first = 0; first < count; first += kLaneTokens) {
+  std::int64_t first = 0;
+  for (; first + 1 < count; first += kLaneTokens) {
+    alignas(64) Row x[kKvMaxDim];
     const std::int64_t n = count - first < kLaneTokens ? count - first : kLaneTokens;
     to_lanes(rows + first * ld, ld, n, dim, x);
-    for (int s = 0; s < transform.count; ++s) {
-      apply(transform.stages[inverse ? transform.count - 1 - s : s], inverse, dim, x);
-    }
-    for (std::int64_t c = 0; c < dim; ++c) {
-      for (int t = 0; t < kLaneTokens; ++t) x[c][t] *= transform.factor;
-    }
+    apply_all(transform, inverse, x);
     from_lanes(x, n, dim, rows + first * ld, ld);
+  }
+  if (first < count) {
+    apply_all(transform, inverse, reinterpret_cast<float(*)[1]>(rows + first * ld));
   }
 }
 

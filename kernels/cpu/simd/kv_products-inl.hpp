@@ -5,8 +5,9 @@
 //   score[r, t] = sum_g qs[r, g] * ks[g, t] * sum_c q16[r, c] * level[t, c]
 //   out[r, c]  += unit[r] * sum_t w16[r, t] * level[t, c],    w = p * scale of the token
 // Lanes are 16 tokens of a key tile or 16 channels of a value tile, the codes of a lane are quads
-// of channels or tokens: nothing is ever summed across lanes. Levels are bytes, rounded to 1/127 of
-// the largest: that adds 1 % to the error of 4-bit codes.
+// of channels or tokens: nothing is ever summed across lanes. Levels of a codebook are rounded: up
+// to 5 bits to 1/127 of the largest, which adds 0.4 to 2.2 % to the error of the codes; 6 and 7
+// bits to 1/1023, against queries and weights of 14 bits, so that sums stay in int32.
 #pragma once
 
 #include "lanes-inl.hpp"
@@ -19,68 +20,87 @@ namespace {
 
 constexpr std::int64_t kBatchTiles = 8;
 constexpr std::int64_t kBatchTokens = kBatchTiles * kKvTileTokens;
-// The largest sum of 16-bit times 8-bit numbers: a group of keys, a batch of values.
-static_assert(kKvMaxDim * 32767 * 255 < std::int64_t{1} << 31 && kBatchTokens <= kKvMaxDim);
+/// Codebooks that bytes would blur.
+constexpr bool wide_levels(int bits, bool affine) { return !affine && (bits == 6 || bits == 7); }
+/// The largest magnitudes of levels, and of the queries and weights they meet.
+constexpr std::int64_t level_top(int bits, bool affine) {
+  return affine ? 255 : wide_levels(bits, affine) ? 1023 : bits == 8 ? 128 : 127;
+}
+constexpr float operand_top(int bits, bool affine) {
+  return wide_levels(bits, affine) ? 8191.0f : 32767.0f;
+}
+// Sums run over a group of keys or a batch of values.
+static_assert(kKvMaxDim * 32767 * level_top(8, true) < std::int64_t{1} << 31 &&
+              kKvMaxDim * 8191 * level_top(7, false) < std::int64_t{1} << 31 &&
+              kBatchTokens <= kKvMaxDim);
 
 // A row of 64 codes is kRowVectors vectors of bytes, or of int32 lanes.
 constexpr int kRowVectors = 16 / kLanes;
 // Expanded rows: 32 shorts with codes 0 and 2 of every lane, then 32 with codes 1 and 3.
 constexpr std::int64_t kRowShorts = 64;
 
+/// level = scale * (256 * high + low); up to 5 bits low alone, as a signed byte.
 template <int kBits>
-struct ByteLevels {
-  alignas(64) std::int8_t values[1 << kBits];
-  float scale;  // level = scale * byte
+struct Levels {
+  alignas(64) std::int8_t low[1 << kBits], high[1 << kBits];
+  float scale;
 };
 template <int kBits>
-constexpr ByteLevels<kBits> make_byte_levels() {
-  ByteLevels<kBits> table{};
+constexpr Levels<kBits> make_levels() {
+  Levels<kBits> table{};
   const auto levels = lloyd_max_levels<kBits>();
   const float largest = levels[levels.size() - 1];
+  constexpr auto kTop = static_cast<float>(level_top(kBits, false));
   for (std::size_t k = 0; k < levels.size(); ++k) {
-    const float x = levels[k] / largest * 127.0f;
-    table.values[k] = static_cast<std::int8_t>(x < 0 ? x - 0.5f : x + 0.5f);
+    const float x = levels[k] / largest * kTop;
+    const auto level = static_cast<int>(x < 0 ? x - 0.5f : x + 0.5f);
+    table.low[k] = static_cast<std::int8_t>(level & 255);
+    table.high[k] = static_cast<std::int8_t>(level >> 8);
   }
-  table.scale = largest / 127.0f;
+  table.scale = largest / kTop;
   return table;
 }
 template <int kBits>
-constexpr ByteLevels<kBits> kByteLevels = make_byte_levels<kBits>();
+constexpr Levels<kBits> kLevels = make_levels<kBits>();
 
 /// Expands rows of 64 codes to levels.
 template <int kBits, bool kAffine>
 class CodeRows {
   static constexpr bool kTable = kBits < 8 && !kAffine;
+  static constexpr bool kWide = wide_levels(kBits, kAffine);
   static constexpr int kTables = kTable && kBits > 4 ? 1 << (kBits - 4) : 1;
 
  public:
   static constexpr float kScale = [] {
-    if constexpr (kTable) return kByteLevels<kBits>.scale;
+    if constexpr (kTable) return kLevels<kBits>.scale;
     return 1.0f;
   }();
 
   NEMO_SIMD CodeRows() {
     if constexpr (kTable) {
-      for (int n = 0; n < kTables; ++n) {
-        alignas(16) std::int8_t chunk[16] = {};
-        __builtin_memcpy(chunk, kByteLevels<kBits>.values + 16 * n, kBits > 4 ? 16 : 1 << kBits);
-        tables_[n] = broadcast_16_bytes(chunk);
-      }
+      fill(kLevels<kBits>.low, low_);
+      if constexpr (kWide) fill(kLevels<kBits>.high, high_);
     }
   }
 
   /// Rows j..j+3 of a tile of `rows` rows; j is a multiple of 4.
   NEMO_SIMD void expand(const std::byte* tile, std::int64_t rows, std::int64_t j,
                         std::int16_t* out) const {
+    const I low_bytes = all_words(0x00ff00ff);
     for (int v = 0; v < kRowVectors; ++v) {
       I codes[4];
       load(tile, rows, j, v, codes);
       for (int k = 0; k < 4; ++k) {
-        const I level = level_of(codes[k]);
+        const I level = kTable ? look_up_all(low_, codes[k]) : codes[k];
         std::int16_t* to = out + k * kRowShorts + v * 2 * kLanes;
         if constexpr (kAffine) {
-          store_bytes(and_bits(level, all_words(0x00ff00ff)), to);
-          store_bytes(and_bits(shift_right<8>(level), all_words(0x00ff00ff)), to + 32);
+          store_bytes(and_bits(level, low_bytes), to);
+          store_bytes(and_bits(shift_right<8>(level), low_bytes), to + 32);
+        } else if constexpr (kWide) {
+          const I high = look_up_all(high_, codes[k]);
+          store_bytes(or_bits(shift_left<8>(high), and_bits(level, low_bytes)), to);
+          store_bytes(or_bits(and_bits(high, all_words(-0x00ff0100)), shift_right<8>(level)),
+                      to + 32);
         } else {
           store_bytes(shift_signed_right<8>(shift_left<8>(level)), to);
           store_bytes(shift_signed_right<8>(level), to + 32);
@@ -132,50 +152,57 @@ class CodeRows {
     }
   }
 
-  NEMO_SIMD I level_of(I code) const {
-    if constexpr (!kTable) {
-      return code;
-    } else if constexpr (kTables == 1) {
-      return look_up(tables_[0], code);
+  NEMO_SIMD static void fill(const std::int8_t* bytes, I (&tables)[kTables]) {
+    for (int n = 0; n < kTables; ++n) {
+      alignas(16) std::int8_t chunk[16] = {};
+      __builtin_memcpy(chunk, bytes + 16 * n, kBits > 4 ? 16 : 1 << kBits);
+      tables[n] = broadcast_16_bytes(chunk);
+    }
+  }
+  NEMO_SIMD static I look_up_all(const I (&tables)[kTables], I code) {
+    if constexpr (kTables == 1) {
+      return look_up(tables[0], code);
     } else {
       // In the table of a code's own high bits its index is 0x70..0x7f, in others above: 0.
-      I level = all_bytes(0);
+      I byte = all_bytes(0);
       for (int n = 0; n < kTables; ++n) {
         const I index = add_bytes(xor_bits(code, all_bytes(n << 4)), all_bytes(0x70));
-        level = or_bits(level, look_up(tables_[n], index));
+        byte = or_bits(byte, look_up(tables[n], index));
       }
-      return level;
+      return byte;
     }
   }
 
-  I tables_[kTables] = {};
+  I low_[kTables] = {}, high_[kWide ? kTables : 1] = {};
 };
 
-/// Rounds n numbers, a multiple of 16, to 16 bits of their largest magnitude; every quad in the
+/// Rounds n numbers, a multiple of 16, to integers of magnitude up to `limit`; every quad in the
 /// order 0, 2, 1, 3, as expanded rows are. Returns the unit.
 template <class At>
-NEMO_SIMD float round_to_shorts(std::int64_t n, At at, std::int16_t* out, std::int32_t* sum) {
+NEMO_SIMD float round_to_shorts(std::int64_t n, float limit, At at, std::int16_t* out,
+                                std::int32_t* sum) {
   F most(0.0f);
   for (std::int64_t i = 0; i < n; i += kLanes) most = greater(absolute(at(i)), most);
   const float top = largest(most);
-  const F inverse(top > 0.0f ? 32767.0f / top : 0.0f);
+  const F inverse(top > 0.0f ? limit / top : 0.0f);
   std::int32_t total = 0;
   for (std::int64_t i = 0; i < n; i += kLanes) {
-    const F code = round_even(at(i) * inverse);
+    const F code = at(i) * inverse;
     store_quads(code, out + i);
     if (sum != nullptr) total += sum_rounded(code);
   }
   if (sum != nullptr) *sum = total;
-  return top / 32767.0f;
+  return top / limit;
 }
 
 void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
                   std::byte* packed) noexcept {
   const KvPackedQueries to = KvPackedQueries::at(packed, keys, rows);
+  const float limit = operand_top(keys.bits, keys.code == KvCode::affine);
   for (std::int64_t i = 0; i < rows * keys.groups(); ++i) {  // groups of a row lie side by side
     const float* x = q + i * keys.group;
     to.scales[i] = round_to_shorts(
-        keys.group, [&](std::int64_t c) NEMO_SIMD_LAMBDA { return nemo::load(x + c); },
+        keys.group, limit, [&](std::int64_t c) NEMO_SIMD_LAMBDA { return nemo::load(x + c); },
         to.codes + i * keys.group, to.sums + i);
   }
 }
@@ -188,15 +215,17 @@ NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
   for (auto& row : acc) {
     for (I& v : row) v = all_words(0);
   }
-  for (std::int64_t j = 0; j < quads; ++j) {
-    for (int half = 0; half < 2; ++half) {
-      I level[kRowVectors];
+  // One half of a quad at a time, in this order: left to itself gcc multiplies everything first,
+  // then runs out of registers and reads levels and sums from memory again.
+  for (std::int64_t half = 0; half < 2 * quads; ++half) {
+    I level[kRowVectors];
+    for (int v = 0; v < kRowVectors; ++v) {
+      level[v] = in_register(load_bytes(levels + half * 32 + v * 2 * kLanes));
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const I x = broadcast_word(operand + r * ld + 2 * half);
       for (int v = 0; v < kRowVectors; ++v) {
-        level[v] = load_bytes(levels + j * kRowShorts + half * 32 + v * 2 * kLanes);
-      }
-      for (int r = 0; r < kRows; ++r) {
-        const I x = broadcast_word(operand + r * ld + 4 * j + 2 * half);
-        for (int v = 0; v < kRowVectors; ++v) acc[r][v] = add_dot_shorts(acc[r][v], level[v], x);
+        acc[r][v] = in_register(add_dot_shorts(acc[r][v], level[v], x));
       }
     }
   }
@@ -284,7 +313,7 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
         for (std::int64_t r = 0; r < rows; ++r) {
           const float* row = p + (row0 + r) * ldp + first * 16;
           units[r] = round_to_shorts(
-                         n * 16,
+                         n * 16, operand_top(kBits, kAffine),
                          [&](std::int64_t t) NEMO_SIMD_LAMBDA {
                            return nemo::load(row + t) * nemo::load(scale + t);
                          },

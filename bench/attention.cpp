@@ -105,11 +105,11 @@ Policy policy_of(const std::string& name, const nemo::Kernels& kernels, int thre
     policy.rotate = [=, rows = normal_rows(2 * kQueryWidth, 4)]() mutable {
       constexpr std::int64_t kGroup = kQueryHeads / kKvHeads;
       cache->rotate(kernels, 0, rows.data(), rows.data() + kWidth, 2 * kWidth, 1);
-      for (std::int64_t head = 0; head < kKvHeads; ++head) {
+      nemo::parallel_for(threads, kKvHeads, [&](std::int64_t head) {
         float* q = rows.data() + head * kGroup * kDim;
         kernels.kv->rotate(cache->transform(0, head, false), false, q, kDim, kGroup);
         kernels.kv->rotate(cache->transform(0, head, true), true, q, kDim, kGroup);
-      }
+      });
     };
   }
   return policy;

@@ -70,9 +70,25 @@ inline void from_lanes(const Row* x, std::int64_t count, std::int64_t dim, float
   }
 }
 
+/// Two stages of butterflies at a time, h and 2h apart: half the traffic.
 template <int kCount>
 void hadamard(float (*x)[kCount], std::int64_t dim, std::int64_t order) {
-  for (std::int64_t h = 1; h < order; h *= 2) {
+  std::int64_t h = 1;
+  for (; 4 * h <= order; h *= 4) {
+    for (std::int64_t base = 0; base < dim; base += 4 * h) {
+      for (std::int64_t i = base; i < base + h; ++i) {
+        for (int t = 0; t < kCount; ++t) {
+          const float a = x[i][t] + x[i + h][t], b = x[i][t] - x[i + h][t];
+          const float c = x[i + 2 * h][t] + x[i + 3 * h][t], d = x[i + 2 * h][t] - x[i + 3 * h][t];
+          x[i][t] = a + c;
+          x[i + h][t] = b + d;
+          x[i + 2 * h][t] = a - c;
+          x[i + 3 * h][t] = b - d;
+        }
+      }
+    }
+  }
+  for (; h < order; h *= 2) {
     for (std::int64_t base = 0; base < dim; base += 2 * h) {
       for (std::int64_t i = base; i < base + h; ++i) {
         for (int t = 0; t < kCount; ++t) {

@@ -55,10 +55,15 @@ void run_products(Compute& compute, std::span<const Product> products) {
     if (p.tokens > 0) timer.add(p.w->rows * p.w->row_size(), p.w->rows * p.w->cols, p.tokens);
   }
   // 64 rows of a 4-bit matrix are ~100 KiB, some 5 us of streaming: small enough to balance, large
-  // enough to hide the hand-out. With many tokens the same rows cost far more, so items shrink.
+  // enough to hide the hand-out. With many tokens a call first lays out all activation scales,
+  // which pays for more rows at once, as long as every thread gets several items.
   constexpr std::int64_t kRowsPerItem = 64;
-  const auto rows_per_item = [](const Product& p) -> std::int64_t {
-    return p.tokens >= 32 ? kRowsPerItem / 2 : kRowsPerItem;
+  std::int64_t all_rows = 0;
+  for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
+  const std::int64_t many_rows =
+      std::clamp<std::int64_t>(all_rows / (8 * compute.threads) / 32 * 32, 32, 256);
+  const auto rows_per_item = [&](const Product& p) -> std::int64_t {
+    return p.tokens >= 32 && p.x.planes == 1 ? many_rows : kRowsPerItem;
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);

@@ -32,6 +32,7 @@ std::vector<std::string_view> ask() {
     add("avx512bw", bit(b, 30));
     add("avx512vnni", bit(c, 11));
     add("amx-bf16", bit(d, 22));
+    add("amx-tile", bit(d, 24));
     add("amx-int8", bit(d, 25));
   }
   if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) {

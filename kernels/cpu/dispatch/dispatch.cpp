@@ -1,9 +1,14 @@
 // Chooses the kernel table once: the fastest whose instructions this CPU and operating system have.
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#endif
+#ifdef NEMO_HAVE_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <nemo/base/error.hpp>
@@ -47,6 +52,44 @@ std::string_view missing_for_avx2() noexcept {
 #undef NEMO_NEED
 #endif
 
+#ifdef NEMO_HAVE_AMX
+/// Linux gives tile registers, 8 KiB a thread, to the processes that ask; once is enough.
+bool may_use_tiles() noexcept {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+std::string_view missing_for_amx() noexcept {
+  if (const std::string_view missing = missing_for_avx512vnni(); !missing.empty()) return missing;
+  for (const std::string_view feature : {"amx-tile", "amx-int8"}) {
+    const auto found = cpu_features();
+    if (std::find(found.begin(), found.end(), feature) == found.end()) return feature;
+  }
+  return may_use_tiles() ? "" : "amx-tile enabled by the operating system";
+}
+
+const Kernels& amx_kernels() {
+  static const FormatTable formats = [] {
+    FormatTable table;
+    for (int i = 0; i < kDTypeCount; ++i) {
+      table.formats[i] = kAvx512VnniKernels.formats[i];
+      const auto matmul = kAmxKernels.products.formats[i].matmul;
+      if (matmul != nullptr) table.formats[i].matmul = matmul;
+    }
+    return table;
+  }();
+  static const Kernels kernels = [] {
+    Kernels table = kAvx512VnniKernels;
+    table.name = "amx";
+    table.formats = formats.formats;
+    table.peak_dot4 = table.peak_dot8 = kAmxKernels.peak_dot;
+    return table;
+  }();
+  return kernels;
+}
+#endif
+
 std::vector<KernelChoice> choices() {
   std::vector<KernelChoice> all{{&kReferenceKernels, ""}};
 #ifdef NEMO_HAVE_AVX2
@@ -54,6 +97,9 @@ std::vector<KernelChoice> choices() {
 #endif
 #ifdef NEMO_HAVE_AVX512VNNI
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
+#endif
+#ifdef NEMO_HAVE_AMX
+  all.push_back({&amx_kernels(), missing_for_amx()});
 #endif
   return all;
 }

@@ -9,8 +9,9 @@ namespace {
 
 constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share activations in L1
 
-/// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins.
-template <class Block>
+/// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
+/// every code, modulo 256.
+template <class Block, int kAdd = 0>
 void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
                   std::byte* __restrict panel) noexcept {
   using Layout = LayoutOf<Block>;
@@ -21,7 +22,10 @@ void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
                        I quads[8];
                        transpose(low, quads);
                        transpose(high, quads + 4);
-                       for (int q = 0; q < 8; ++q) store_bytes(quads[q], panel + q * kLaneBytes);
+                       for (int q = 0; q < 8; ++q) {
+                         if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
+                         store_bytes(quads[q], panel + q * kLaneBytes);
+                       }
                        auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
                        for (int g = 0; g < Layout::kGroups; ++g) {
                          store(s.scale[tile * Layout::kGroups + g], floats);
@@ -39,11 +43,39 @@ void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
   }
 }
 
+/// Panels of all rows, one after the other; `tail` takes a copy of the last rows if they do not
+/// fill a panel.
+template <class Block, int kAdd = 0>
+void unpack_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
+                 std::byte* tail, std::byte* panels) noexcept {
+  const std::int64_t panel_bytes = cols / 32 * LayoutOf<Block>::kBytes;
+  for (std::int64_t r = 0; r < rows; r += kLanes, panels += panel_bytes) {
+    const std::byte* row = w + r * row_bytes;
+    if (rows - r < kLanes) {
+      copy_tail(row, row_bytes, rows - r, bytes_of<Block>(cols), tail);
+      unpack_panel<Block, kAdd>(tail, bytes_of<Block>(cols), cols / Block::kElements, panels);
+    } else {
+      unpack_panel<Block, kAdd>(row, row_bytes, cols / Block::kElements, panels);
+    }
+  }
+}
+
 /// Weights that will be unpacked next, read into L2 while products keep the cores busy.
 struct Ahead {
   const std::byte* at = nullptr;
   std::int64_t bytes = 0;
   std::int64_t lines_per_tile = 0;
+
+  Ahead() = default;
+  /// To be read while `tiles` tiles are multiplied.
+  Ahead(const std::byte* from, std::int64_t count, std::int64_t tiles)
+      : at(from), bytes(count), lines_per_tile((count / 64 + tiles - 1) / tiles) {}
+  /// Past what `tiles` tiles have fetched.
+  NEMO_SIMD void advance(std::int64_t tiles) {
+    at += lines_per_tile * tiles * 64;
+    bytes -= lines_per_tile * tiles * 64;
+    if (bytes <= 0) *this = {};
+  }
 };
 
 /// y[t, 0..rows) (+)= panel . token t.
@@ -118,38 +150,22 @@ void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, s
   const std::int64_t slab_rows = (fitting < 1 ? 1 : fitting > 8 ? 8 : fitting) * kLanes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    std::byte* panel = panels;
-    for (std::int64_t r = r0; r < end; r += kLanes) {
-      const std::byte* row = w + r * row_bytes;
-      if (end - r < kLanes) {
-        copy_tail(row, row_bytes, end - r, bytes_of<Block>(cols), tail);
-        unpack_panel<Block>(tail, bytes_of<Block>(cols), cols / Block::kElements, panel);
-      } else {
-        unpack_panel<Block>(row, row_bytes, cols / Block::kElements, panel);
-      }
-      panel += panel_bytes;
-    }
+    unpack_rows<Block>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail, panels);
     Ahead ahead;
     if (end < rows && row_bytes == bytes_of<Block>(cols)) {
-      const std::int64_t passes =
-          (slab_rows / kLanes) * ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles;
-      ahead.at = w + end * row_bytes;
-      ahead.bytes = (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes;
-      ahead.lines_per_tile = (ahead.bytes / 64 + passes - 1) / passes;
+      ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,
+               slab_rows / kLanes * ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles};
     }
     for (std::int64_t t = 0; t < tokens; t += kPanelTokens) {
       const std::int64_t count = tokens - t < kPanelTokens ? tokens - t : kPanelTokens;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
-      panel = panels;
+      const std::byte* panel = panels;
       for (std::int64_t r = r0; r < end; r += kLanes) {
         multiply_panel_any<Layout>(count, panel, tiles, some, y + t * ldy + r, ldy,
                                    end - r < kLanes ? end - r : kLanes, accumulate, ahead);
         panel += panel_bytes;
-        const std::int64_t fetched = ahead.lines_per_tile * tiles * 64;
-        ahead.at += fetched;
-        ahead.bytes -= fetched;
-        if (ahead.bytes <= 0) ahead = {};
+        ahead.advance(tiles);
       }
     }
   }

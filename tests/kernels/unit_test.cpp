@@ -1,0 +1,167 @@
+// Products on a matrix unit, AMX or an emulated one, against the vector units' products: the same
+// bits.
+#include "catch.hpp"
+#include "fast_support.hpp"
+
+#include <algorithm>
+
+#ifdef NEMO_HAVE_EMULATED_UNIT
+#include "emulated_unit.hpp"
+#endif
+
+using namespace nemo;
+using namespace nemo::test;
+
+namespace {
+
+const Kernels* find_table(std::string_view name) {
+  for (const Kernels* table : available_kernels()) {
+    if (table->name == name) return table;
+  }
+  return nullptr;
+}
+
+/// A matrix unit's products and the vector products they must equal.
+struct Pair {
+  std::string name;
+  const FormatKernels* unit;  // indexed by DType; matmul may be null
+  const Kernels* vectors;
+  bool emulated;
+};
+
+std::vector<Pair> pairs() {
+  std::vector<Pair> all;
+#ifdef NEMO_HAVE_EMULATED_UNIT
+  if (const Kernels* avx2 = find_table("avx2")) {
+    all.push_back({"emulated", kEmulatedUnitProducts.formats, avx2, true});
+  }
+#endif
+  if (const Kernels* amx = find_table("amx")) {
+    all.push_back({"amx", amx->formats, find_table("avx512vnni"), false});
+  }
+  return all;
+}
+
+std::vector<DType> types_of(const Pair& pair) {
+  std::vector<DType> types = weight_types();
+  std::erase_if(types, [&](DType type) {
+    return pair.unit[static_cast<int>(type)].matmul == nullptr ||
+           pair.vectors->format(type).act != ActFormat::q8;
+  });
+  return types;
+}
+
+using Matmul = decltype(FormatKernels::matmul);
+
+std::vector<float> multiply(Matmul matmul, const StoredMatrix& m, std::int64_t row0,
+                            std::int64_t rows, const Activations& a, std::int64_t tokens,
+                            std::int64_t ldy) {
+  AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+  std::vector<float> y(at(tokens * ldy), 99.0f);
+  matmul(m.view(), row0, rows, a.bytes.data(), a.stride, tokens, y.data(), ldy, scratch.data());
+  return y;
+}
+
+/// Compares both products; `rows` of them from row `row0` on.
+void compare(const Pair& pair, DType type, const StoredMatrix& m, std::int64_t row0,
+             std::int64_t rows, const Activations& a, std::int64_t tokens) {
+  INFO(pair.name << " " << info(type).name << ": " << rows << " rows from " << row0 << " of "
+                 << m.cols << " columns, " << tokens << " tokens");
+  const std::int64_t ldy = rows + 3;
+  const auto expected = multiply(pair.vectors->format(type).matmul, m, row0, rows, a, tokens, ldy);
+  const auto got =
+      multiply(pair.unit[static_cast<int>(type)].matmul, m, row0, rows, a, tokens, ldy);
+  const bool same = std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0;
+  if (!same) CHECK(got == expected);
+#ifdef NEMO_HAVE_EMULATED_UNIT
+  if (pair.emulated) {
+    const UnitUse use = take_unit_use();
+    if (use.misuse != 0 || use.configured) {
+      CHECK(use.misuse == 0);
+      CHECK_FALSE(use.configured);
+    }
+  }
+#endif
+}
+
+}  // namespace
+
+TEST_CASE("a matrix unit's products have the vector units' bits for every row and token tail") {
+  for (const Pair& pair : pairs()) {
+    for (const DType type : types_of(pair)) {
+      const std::int64_t block = info(type).block_elements;
+      for (const std::int64_t blocks : {1, 2, 5}) {
+        const std::int64_t cols = block * blocks;
+        const StoredMatrix m = random_matrix(type, 83, cols, 3);
+        const Activations a =
+            pack_activations(*pair.vectors, ActFormat::q8, random_floats(70 * cols, 1.0f, 5), cols);
+        for (const std::int64_t tokens : {7, 8, 9, 16, 17, 24, 25, 33, 70}) {
+          for (const std::int64_t rows : {1, 8, 9, 15, 17, 64, 81}) {
+            compare(pair, type, m, 2, rows, a, tokens);
+          }
+        }
+      }
+      SUCCEED();
+    }
+  }
+}
+
+TEST_CASE("a matrix unit's products of wide rows and of many tokens are the vector units'") {
+  for (const Pair& pair : pairs()) {
+    for (const DType type : types_of(pair)) {
+      // More columns than a slab's pass takes, then more than a panel holds.
+      for (const std::int64_t cols : {2816, 16384 + 512}) {
+        const StoredMatrix m = random_matrix(type, 41, cols, 8);
+        const Activations a =
+            pack_activations(*pair.vectors, ActFormat::q8, random_floats(19 * cols, 1.0f, 6), cols);
+        compare(pair, type, m, 0, 41, a, 19);
+      }
+      // More tokens than go through at once: by their codes (1 MiB) and by their factors (768 KiB).
+      for (const std::int64_t cols : {256, 4096}) {
+        const std::int64_t tokens = cols == 256 ? 4099 : 270;
+        const StoredMatrix m = random_matrix(type, 9, cols, 9);
+        const Activations a = pack_activations(*pair.vectors, ActFormat::q8,
+                                               random_floats(tokens * cols, 1.0f, 7), cols);
+        compare(pair, type, m, 0, 9, a, tokens);
+      }
+      SUCCEED();
+    }
+  }
+}
+
+TEST_CASE("a matrix unit is exact with the largest activations of both signs") {
+  for (const Pair& pair : pairs()) {
+    for (const DType type : types_of(pair)) {
+      const std::int64_t cols = 512;
+      const std::int64_t tokens = 16;
+      const StoredMatrix m = random_matrix(type, 17, cols, 7);
+      std::vector<float> x(at(tokens * cols));
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        for (std::int64_t c = 0; c < cols; ++c) {
+          const float signs[] = {1.0f, -1.0f, c % 2 == 0 ? 1.0f : -1.0f};
+          x[at(t * cols + c)] = signs[t % 3] * 3.0f;  // every code is +-127
+        }
+      }
+      const Activations a = pack_activations(*pair.vectors, ActFormat::q8, x, cols);
+      compare(pair, type, m, 0, 17, a, tokens);
+      SUCCEED();
+    }
+  }
+}
+
+#ifdef NEMO_HAVE_EMULATED_UNIT
+TEST_CASE("the unit serves eight tokens and more, the vector units fewer") {
+  const Kernels* avx2 = find_table("avx2");
+  if (avx2 == nullptr) return;
+  const StoredMatrix m = random_matrix(DType::q4_0, 16, 64, 1);
+  const Activations a = pack_activations(*avx2, ActFormat::q8, random_floats(64 * 64, 1.0f, 2), 64);
+  const Matmul matmul = kEmulatedUnitProducts.formats[static_cast<int>(DType::q4_0)].matmul;
+  (void)take_unit_use();
+  (void)multiply(matmul, m, 0, 16, a, 7, 16);
+  CHECK(take_unit_use().products == 0);
+  (void)multiply(matmul, m, 0, 16, a, 8, 16);
+  CHECK(take_unit_use().products == 2 * (16 / 8));  // tiles of 32 columns, panels of 8 rows
+  (void)multiply(matmul, m, 0, 16, a, 64, 16);
+  CHECK(take_unit_use().products == 2 * (16 / 8) * (64 / 8));
+}
+#endif

@@ -93,7 +93,7 @@ eval::Sequences sequences_of(const EvalFlags& flags, const std::shared_ptr<const
                              const std::string& text) {
   if (flags.text.empty()) {
     ProgressBar bar("making conversations", "");
-    return eval::task_conversations(fp16, flags.window, flags.windows, flags.seed,
+    return eval::task_conversations(fp16, flags.windows, flags.seed,
                                     [&](std::uint64_t done, std::uint64_t total) {
                                       bar.update(done, total);
                                       return true;
@@ -201,11 +201,13 @@ void add_eval_command(CLI::App& app) {
   kv->add_option("--kv", flags->kv, "A policy; may be given several times")
       ->allow_extra_args(false);
   kv->add_option("--text", flags->text,
-                 "Text to predict; - = standard input; default: conversations about the tasks");
-  kv->add_option("--window", flags->window, "Tokens of a sequence; its second half is scored")
+                 "Text to predict; - = standard input; default: the model's own answers to the "
+                 "tasks");
+  kv->add_option("--window", flags->window,
+                 "Tokens of a piece of --text; its second half is scored")
       ->check(CLI::Range(2, 1 << 24))
       ->capture_default_str();
-  kv->add_option("--windows", flags->windows, "Most sequences")
+  kv->add_option("--windows", flags->windows, "Most pieces of text, or answers")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   kv->add_option("--plot", flags->plot, "Draw mean KL against bytes per token as SVG");

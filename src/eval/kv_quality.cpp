@@ -3,6 +3,7 @@
 #include <nemo/eval/kv_quality.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -57,38 +58,41 @@ Sequences text_windows(std::span<const std::int32_t> ids, std::int64_t window, s
   if (size == 0) return sequences;
   for (std::size_t at = 0; at + size <= ids.size(); at += size) {
     if (std::cmp_equal(sequences.size(), most)) break;
-    sequences.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(at),
+    Sequence& sequence = sequences.emplace_back();
+    sequence.tokens.assign(ids.begin() + static_cast<std::ptrdiff_t>(at),
                            ids.begin() + static_cast<std::ptrdiff_t>(at + size));
-    if (bos) sequences.back()[0] = *bos;
+    if (bos) sequence.tokens[0] = *bos;
+    for (std::size_t i = size / 2; i + 1 < size; ++i) {
+      sequence.scored.push_back(static_cast<std::int64_t>(i));
+    }
   }
   return sequences;
 }
 
-Sequences task_conversations(const std::shared_ptr<const Model>& model, std::int64_t window,
-                             std::int64_t count, std::uint64_t seed,
-                             const ProgressCallback& progress) {
+Sequences task_conversations(const std::shared_ptr<const Model>& model, std::int64_t count,
+                             std::uint64_t seed, const ProgressCallback& progress) {
+  constexpr std::array kTasks = {"recall", "arithmetic", "hashhop", "format"};
+  std::vector<std::vector<Case>> pools;
+  for (const char* task : kTasks) {
+    pools.push_back(make_cases(task, seed, static_cast<int>(count) / 4 + 1));
+  }
   Sequences sequences;
   ChatOptions options;
   options.generate.sampling.temperature = 0.0F;
   Chat chat(model, options);
-  std::vector<std::vector<Case>> pools;
-  const int cases = static_cast<int>(count) * 8;
-  for (const char* task : {"recall", "arithmetic", "hashhop", "format"}) {
-    pools.push_back(make_cases(task, seed, cases));
-  }
-  std::vector<std::size_t> next(pools.size());
   for (std::int64_t s = 0; s < count; ++s) {
+    const Case& item =
+        pools[static_cast<std::size_t>(s) % kTasks.size()][static_cast<std::size_t>(s) / 4];
     chat.reset();
-    // A question and its answer may be longer than what is left: they are cut at the end.
-    for (std::size_t turn = 0; std::cmp_less(chat.session().tokens().size(), window); ++turn) {
-      const std::size_t pool = turn % pools.size();
-      const Case& item = pools[pool][next[pool]++ % pools[pool].size()];
-      chat.thinking(item.thinking);
-      chat.generate_options().max_tokens = item.max_tokens;
-      (void)chat.say(item.prompt);
-    }
+    chat.thinking(item.thinking);
+    chat.generate_options().max_tokens = item.max_tokens;
+    const std::int64_t prompt = chat.say(item.prompt).generation.prompt_tokens;
     const auto tokens = chat.session().tokens();
-    sequences.emplace_back(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(window));
+    Sequence& sequence = sequences.emplace_back();
+    sequence.tokens.assign(tokens.begin(), tokens.end());
+    for (std::int64_t i = prompt - 1; std::cmp_less(i + 1, tokens.size()); ++i) {
+      sequence.scored.push_back(i);
+    }
     if (progress &&
         !progress(static_cast<std::uint64_t>(s + 1), static_cast<std::uint64_t>(count))) {
       throw Error(ErrorCode::cancelled, "kv: cancelled");
@@ -103,7 +107,7 @@ std::vector<KvQuality> compare_logits(const Model& fp16,
                                       const ProgressCallback& progress) {
   const std::int64_t vocab = fp16.config().vocab;
   std::uint64_t total = 0;
-  for (const auto& sequence : sequences) total += sequence.size();
+  for (const Sequence& sequence : sequences) total += sequence.tokens.size();
   const auto reference = fp16.new_session();
   std::vector<std::unique_ptr<Session>> sessions;
   for (const auto& model : policies) sessions.push_back(model->new_session());
@@ -111,17 +115,18 @@ std::vector<KvQuality> compare_logits(const Model& fp16,
   std::vector<float> expected(static_cast<std::size_t>(kChunk * vocab)), got(expected.size());
   std::vector<std::int64_t> positions;
   std::uint64_t done = 0;
-  for (const auto& sequence : sequences) {
-    const auto size = static_cast<std::int64_t>(sequence.size());
+  for (const Sequence& sequence : sequences) {
+    const auto size = static_cast<std::int64_t>(sequence.tokens.size());
+    std::size_t next = 0;  // position to score
     reference->reset();
     for (const auto& session : sessions) session->reset();
     for (std::int64_t begin = 0; begin < size; begin += kChunk) {
-      const std::span chunk(sequence.data() + begin,
+      const std::span chunk(sequence.tokens.data() + begin,
                             static_cast<std::size_t>(std::min(kChunk, size - begin)));
       const auto count = static_cast<std::int64_t>(chunk.size());
       positions.clear();
-      for (std::int64_t i = 0; i < count; ++i) {
-        if (begin + i >= size / 2 && begin + i + 1 < size) positions.push_back(i);
+      for (; next < sequence.scored.size() && sequence.scored[next] < begin + count; ++next) {
+        positions.push_back(sequence.scored[next] - begin);
       }
       reference->feed(chunk, positions, expected.data());
       std::vector<Row> rows;
@@ -135,7 +140,8 @@ std::vector<KvQuality> compare_logits(const Model& fp16,
           Tally& tally = tallies[s];
           tally.kl.push_back(divergence(rows[i], row));
           tally.agreed += row.best == rows[i].best ? 1 : 0;
-          tally.nll -= row.log_p(sequence[static_cast<std::size_t>(begin + positions[i] + 1)]);
+          tally.nll -=
+              row.log_p(sequence.tokens[static_cast<std::size_t>(begin + positions[i] + 1)]);
         }
       }
       done += chunk.size();

@@ -167,8 +167,8 @@ TEST_CASE("eval kv compares policies in the agreed shape and draws them") {
   const TemporaryFolder folder;
   const std::string plot = folder.file("p.svg");
   const Outcome out = nemo({"eval", "kv", "-m", tiny_model(), "--kv", "turbo:8,4,sink=4", "--kv",
-                            "rotor:2,64,sink=0", "--window", "96", "--windows", "2", "--tasks",
-                            "format", "--n", "2", "--json", "--plot", plot});
+                            "rotor:2,64,sink=0", "--windows", "4", "--tasks", "format", "--n", "2",
+                            "--json", "--plot", plot});
   INFO(out.err);
   REQUIRE(out.code == 0);
   const auto list = Json::parse(out.out);
@@ -184,7 +184,8 @@ TEST_CASE("eval kv compares policies in the agreed shape and draws them") {
     for (const char* key : {"kl_mean", "kl_p99", "top1", "perplexity"}) {
       CHECK(row[key].is_number());
     }
-    CHECK(row["scored_tokens"] == 2 * 47);
+    CHECK(row["scored_tokens"] == list[0]["scored_tokens"]);
+    CHECK(row["scored_tokens"].get<int>() > 4 * 10);  // four different answers
     CHECK(row["tasks"].size() == 1);
     CHECK(row["tasks"]["format"].is_number());
   }

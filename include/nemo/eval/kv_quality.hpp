@@ -5,8 +5,8 @@
 //
 // Sequences are fed 16 tokens at a time: quantized caches read the incomplete tile of 16 tokens and
 // the present chunk as computed, so every token sees just what it would see when decoding one by
-// one. The second half of a sequence is scored, so that quantized tokens lie behind every scored
-// one.
+// one. Of a text the second half of a window is scored, so that quantized tokens lie behind every
+// scored one; of a conversation what the model itself says: it was not trained to predict users.
 #pragma once
 
 #include <nemo/base/progress.hpp>
@@ -35,18 +35,21 @@ struct KvQuality {
   std::vector<std::pair<std::string, double>> tasks;  // share of right answers
 };
 
-using Sequences = std::vector<std::vector<std::int32_t>>;
+struct Sequence {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int64_t> scored;  // ascending; a position counts by what it says comes next
+};
+using Sequences = std::vector<Sequence>;
 
 /// Windows of `window` tokens of a text's ids (the rest is dropped; a shorter text is one window),
 /// at most `most` of them; `bos` takes the place of the first token of each.
 [[nodiscard]] Sequences text_windows(std::span<const std::int32_t> ids, std::int64_t window,
                                      std::int64_t most, std::optional<std::int32_t> bos);
 
-/// Conversations about the tasks as the model itself leads them: `count` sequences of `window`
-/// tokens. Deterministic.
+/// `count` questions of the tasks, one task after the other, with the model's own greedy answers,
+/// which are what is scored. Deterministic.
 [[nodiscard]] Sequences task_conversations(const std::shared_ptr<const Model>& model,
-                                           std::int64_t window, std::int64_t count,
-                                           std::uint64_t seed,
+                                           std::int64_t count, std::uint64_t seed,
                                            const ProgressCallback& progress = {});
 
 /// Scores every policy's model against `fp16`, one result each. Throws Error{bad_input} when there

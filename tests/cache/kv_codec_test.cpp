@@ -102,60 +102,104 @@ TEST_CASE("relative error of Gaussian rows lies within 3 % of the theoretical ba
   }
 }
 
-TEST_CASE("rotation over 64 channels tames outliers, small blocks do not") {
-  const nemo::Kernels& kernels = *nemo::available_kernels().back();
-  const auto outliers = [](int kind) {
-    auto x = gaussian(kVectors * 128, 7);
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const std::size_t at[] = {5, 37, 70, 101};
-      for (std::size_t i = 0; i < 4; ++i) {
-        float& e = x[v * 128 + at[i]];
-        e = kind == 0 ? 12.0f * e : e + 9.0f + 2.0f * static_cast<float>(i);
-      }
-    }
+namespace {
+
+/// Spec 3.3: four channels of one group of 64 stand out: scaled, or shifted by constants; or rows
+/// with a single channel that is not zero.
+enum class Outliers { scaled, shifted, one_hot };
+
+std::vector<float> outlier_rows(Outliers kind, std::size_t vectors) {
+  if (kind == Outliers::one_hot) {
+    std::vector<float> x(128 * 128);
+    for (std::size_t i = 0; i < 128; ++i) x[i * 129] = 1.0f;
     return x;
-  };
-  struct Row {
-    KvRotation rotation;
-    double scaled, shifted, scaled3, shifted3;  // 4 bits twice, 3 bits twice
-    double tolerance;
-  };
-  // Spec 3.3, group 64, RMS scale. The small-block rows depend on which rotation is drawn; ours
-  // are other draws, so only what distinguishes them is checked further down.
+  }
+  auto x = gaussian(vectors * 128, 7);
+  for (std::size_t v = 0; v < vectors; ++v) {
+    const std::size_t at[] = {3, 10, 30, 50};
+    for (std::size_t i = 0; i < 4; ++i) {
+      float& e = x[v * 128 + at[i]];
+      e = kind == Outliers::scaled ? 12.0f * e : e + 9.0f + 2.0f * static_cast<float>(i);
+    }
+  }
+  return x;
+}
+
+double outlier_error(KvRotation rotation, Outliers kind, int bits, int draw, std::size_t vectors) {
+  const nemo::Kernels& kernels = *nemo::available_kernels().back();
+  auto rows = outlier_rows(kind, vectors);
+  const nemo::KvHeadTransform t(rotation, 128, 64, 42, {draw, 0, false});
+  const auto out = through(kernels, side(bits, 64, KvScale::rms), t.view(), rows);
+  return relative_error(rows, out, 128);
+}
+
+}  // namespace
+
+TEST_CASE("rotor network and Hadamard tame outliers: the error is that of Gaussian rows") {
   for (const KvRotation rotation : {KvRotation::hadamard, KvRotation::rotor}) {
-    for (const int kind : {0, 1}) {
-      for (const auto& [bits, gaussian_bar] : {std::pair{4, .00916}, std::pair{3, .0334}}) {
-        auto rows = outliers(kind);
-        const nemo::KvHeadTransform t(rotation, 128, 64, 42, {0, 0, false});
-        const auto out = through(kernels, side(bits, 64, KvScale::rms), t.view(), rows);
-        INFO(nemo::name_of(rotation) << " kind " << kind << " bits " << bits);
-        CHECK(relative_error(rows, out, 128) <= 1.05 * gaussian_bar);
+    for (const auto& [bits, gaussian_bar] : {std::pair{4, .00916}, std::pair{3, .0334}}) {
+      for (const Outliers kind : {Outliers::scaled, Outliers::shifted, Outliers::one_hot}) {
+        INFO(nemo::name_of(rotation) << " kind " << int(kind) << " bits " << bits);
+        // One-hot rows become two-valued ones: +-1 standard deviation, for which 4 bits have a
+        // level and 3 bits do not.
+        if (kind == Outliers::one_hot && bits == 3) continue;
+        CHECK(outlier_error(rotation, kind, bits, 0, kVectors) <= 1.05 * gaussian_bar);
       }
     }
   }
-  const auto mean_error = [&](KvRotation rotation, int kind) {
-    double total = 0;
-    constexpr int kDraws = 8;
-    for (int draw = 0; draw < kDraws; ++draw) {
-      auto rows = outliers(kind);
-      const nemo::KvHeadTransform t(rotation, 128, 64, 42, {draw, 0, false});
-      const auto out = through(kernels, side(4, 64, KvScale::rms), t.view(), rows);
-      total += relative_error(rows, out, 128) / kDraws;
-    }
-    return total;
+}
+
+TEST_CASE("the published small-block rotations leave outliers in: their errors are the table's") {
+  struct Row {
+    KvRotation rotation;
+    double scaled, shifted, one_hot, scaled3, shifted3;  // 4 bits, the last two 3 bits
   };
-  for (const int kind : {0, 1}) {
-    for (const KvRotation r : {KvRotation::none, KvRotation::planar, KvRotation::rotor3,
-                               KvRotation::iso, KvRotation::iso_full}) {
-      WARN(nemo::name_of(r) << " kind " << kind << ": " << mean_error(r, kind));
+  // Spec 3.3, RMS scale. The table is one draw of the angles (its row `none` has none), ours the
+  // mean of many. Scaled and one-hot rows average over signs and positions, so that draws agree:
+  // 15 %. Constant shifts meet the angles directly and draws differ fivefold: the table's must lie
+  // among ours (negative; so does iso-full's scaled one, two deviations above the mean).
+  const Row table[] = {{KvRotation::none, .167, .096, .450, .261, .194},
+                       {KvRotation::planar, .110, -.061, .366, .201, -.155},
+                       {KvRotation::rotor3, .095, -.048, .298, .175, -.089},
+                       {KvRotation::iso, .069, -.024, .261, .140, -.113},
+                       {KvRotation::iso_full, -.086, -.022, .250, .133, -.085}};
+  constexpr int kDraws = 40;
+  const auto check = [](const Row& row, Outliers kind, int bits, double published) {
+    double mean = 0, least = 1e9, most = 0;
+    const int draws = row.rotation == KvRotation::none ? 1 : kDraws;
+    for (int draw = 0; draw < draws; ++draw) {
+      const double error = outlier_error(row.rotation, kind, bits, draw, 16 * 16);
+      mean += error / draws;
+      least = std::min(least, error);
+      most = std::max(most, error);
     }
+    INFO(nemo::name_of(row.rotation) << " kind " << int(kind) << " bits " << bits << ": " << least
+                                     << " " << mean << " " << most);
+    if (published > 0) {
+      CHECK(mean == Approx(published).epsilon(0.15));
+    } else {
+      CHECK(least < -published);
+      CHECK(most > -published);
+    }
+  };
+  for (const Row& row : table) {
+    check(row, Outliers::scaled, 4, row.scaled);
+    check(row, Outliers::shifted, 4, row.shifted);
+    check(row, Outliers::one_hot, 4, row.one_hot);
+    check(row, Outliers::scaled, 3, row.scaled3);
+    check(row, Outliers::shifted, 3, row.shifted3);
   }
 }
 
 TEST_CASE("scores against unbiased keys keep their expectation") {
   const nemo::Kernels& kernels = *nemo::available_kernels().back();
-  const nemo::KvHeadTransform t(KvRotation::hadamard, 128, 64, 42, {0, 0, false});
-  for (const int bits : {2, 3, 4, 5, 6, 7, 8}) {
+  for (const auto& [bits, rotation] :
+       {std::pair{2, KvRotation::hadamard}, std::pair{3, KvRotation::hadamard},
+        std::pair{4, KvRotation::hadamard}, std::pair{5, KvRotation::hadamard},
+        std::pair{6, KvRotation::hadamard}, std::pair{7, KvRotation::hadamard},
+        std::pair{8, KvRotation::hadamard}, std::pair{2, KvRotation::rotor},
+        std::pair{4, KvRotation::rotor}}) {
+    const nemo::KvHeadTransform t(rotation, 128, 64, 42, {0, 0, false});
     double xy = 0, xx = 0;
     auto rows = gaussian(20000 * 128, 3);
     const auto out = through(kernels, side(bits, 64, KvScale::unbiased), t.view(), rows);
@@ -170,7 +214,7 @@ TEST_CASE("scores against unbiased keys keep their expectation") {
       xy += exact * got;
       xx += exact * exact;
     }
-    INFO("bits " << bits);
+    INFO(nemo::name_of(rotation) << " bits " << bits);
     CHECK(xy / xx == Approx(1.0).margin(0.01));
   }
 }

@@ -15,7 +15,8 @@ TEST_CASE("a text is cut into windows, of which the second half counts") {
   std::iota(ids.begin(), ids.end(), 100);
   const auto windows = nemo::eval::text_windows(ids, 10, 7, 1);
   REQUIRE(windows.size() == 2);
-  CHECK(windows[1].tokens == std::vector<std::int32_t>{1, 111, 112, 113, 114, 115, 116, 117, 118, 119});
+  CHECK(windows[1].tokens ==
+        std::vector<std::int32_t>{1, 111, 112, 113, 114, 115, 116, 117, 118, 119});
   CHECK(windows[1].scored == std::vector<std::int64_t>{5, 6, 7, 8});
   CHECK(nemo::eval::text_windows(ids, 10, 1, {}).size() == 1);
   CHECK(nemo::eval::text_windows(ids, 100, 7, {}).front().tokens == ids);
@@ -47,8 +48,8 @@ TEST_CASE("a policy differs from itself by nothing, and coarser ones differ by m
   const auto fp16 = nemo::load(NEMO_SOURCE_DIR "/models/nemo-tiny.gguf", {.threads = 2});
   const std::vector<std::shared_ptr<const nemo::Model>> models = {
       fp16, fp16->with_kv("turbo:8,8,sink=0"), fp16->with_kv("turbo:8,2,sink=0")};
-  const auto results = nemo::eval::compare_logits(
-      *fp16, models, nemo::eval::task_conversations(fp16, 4, 3));
+  const auto results =
+      nemo::eval::compare_logits(*fp16, models, nemo::eval::task_conversations(fp16, 4, 3));
   CHECK(results[0].kl_mean == 0.0);
   CHECK(results[0].top1 == 1.0);
   CHECK(results[1].kl_mean > 0.0);

@@ -54,16 +54,16 @@ void run_products(Compute& compute, std::span<const Product> products) {
   for (const Product& p : products) {
     if (p.tokens > 0) timer.add(p.w->rows * p.w->row_size(), p.w->rows * p.w->cols, p.tokens);
   }
-  // 64 rows of a 4-bit matrix are ~100 KiB, some 5 us of streaming: small enough to balance, large
-  // enough to hide the hand-out. With many tokens a call first lays out all activation scales,
-  // which pays for more rows at once, as long as every thread gets several items.
-  constexpr std::int64_t kRowsPerItem = 64;
+  // Few tokens: 64 rows of a 4-bit matrix are ~100 KiB, some 10 us of streaming, enough to hide the
+  // hand-out. Many: a call first lays out all activation scales, which pays for more rows at once.
+  // Either way every thread gets many items, since the last ones are waited for.
+  constexpr std::int64_t kMostRows = 256;
   std::int64_t all_rows = 0;
   for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
-  const std::int64_t many_rows =
-      std::clamp<std::int64_t>(all_rows / (8 * compute.threads) / 32 * 32, 32, 256);
-  const auto rows_per_item = [&](const Product& p) -> std::int64_t {
-    return p.tokens >= 32 && p.x.planes == 1 ? many_rows : kRowsPerItem;
+  const auto rows_per_item = [&](const Product& p) {
+    const std::int64_t items = compute.threads * (p.tokens >= 32 ? 8 : 32);
+    return std::clamp<std::int64_t>(all_rows / items / 32 * 32, 32,
+                                    p.tokens >= 32 ? kMostRows : kMostRows / 2);
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);
@@ -75,7 +75,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
   }
   std::int64_t plane_floats = 0;
   for (const Product& p : products) {
-    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kRowsPerItem);
+    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kMostRows);
   }
   auto* plane_sums = compute.arena.take<float>(compute.threads * plane_floats);
   parallel_for(compute.threads, first_item[count], [&](std::int64_t item) {
@@ -93,11 +93,11 @@ void run_products(Compute& compute, std::span<const Product> products) {
                     compute.thread_scratch());
     } else {
       float* parts = plane_sums + omp_get_thread_num() * plane_floats;  // [tokens, planes, rows]
-      format.matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kRowsPerItem,
+      format.matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostRows,
                     compute.thread_scratch());
       for (std::int64_t t = 0; t < p.tokens; ++t) {
-        const float* part = parts + 2 * t * kRowsPerItem;
-        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kRowsPerItem + r];
+        const float* part = parts + 2 * t * kMostRows;
+        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kMostRows + r];
       }
     }
     const float scale = p.w->scale(p.index);

@@ -27,6 +27,9 @@ constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumula
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 // Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+// Up to kRowTokens of them multiply whole rows and add up afterwards, more transpose the tile
+// first.
+constexpr int kRowTokens = 2;
 constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
 // Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.

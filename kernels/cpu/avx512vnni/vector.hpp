@@ -33,6 +33,9 @@ constexpr int kDotRows = 4;  // the same for dot products: kDotRows x 4 accumula
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
 // Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+// Up to kRowTokens of them multiply whole rows and add up afterwards, more transpose the tile
+// first.
+constexpr int kRowTokens = 1;
 constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
 // Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.

@@ -54,6 +54,14 @@ template <class Block>
 void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
                  const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
                  bool accumulate, std::byte* tail) noexcept {
+  // Nobody has asked for the first rows yet: better all their lines at once than one miss at a
+  // time.
+  for (std::int64_t r = 0; r < rows && r < kLanes; ++r) {
+    const std::byte* row = w + r * row_bytes;
+    for (std::int64_t i = 0; i < bytes_of<Block>(cols); i += 64) {
+      __builtin_prefetch(row + i, 0, 2);
+    }
+  }
   for (std::int64_t r = 0; r < rows; r += kLanes) {
     const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
     const bool full = height == kLanes;

@@ -82,16 +82,19 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
   const std::byte* codes = x.codes + 32 * tile;
   const float* aux = x.aux + Layout::kAux * tile;
   I dots[kGroups][kTokens];
-  if constexpr (kTokens == 1) {
-    if constexpr (kGroups == 1) {
-      dots[0][0] = Product::rows32(low, high, codes);
-    } else {
-      dots[0][0] = Product::rows16(low, codes);
-      dots[1][0] = Product::rows16(high, codes + 16);
-    }
-    if constexpr (!Layout::kHasMin) {
-      for (int g = 0; g < kGroups; ++g) {
-        dots[g][0] = add_words(dots[g][0], broadcast_word(aux + 1 + g));
+  if constexpr (kTokens <= kRowTokens) {
+    for (int t = 0; t < kTokens; ++t) {
+      const std::byte* own = codes + t * x.stride;
+      if constexpr (kGroups == 1) {
+        dots[0][t] = Product::rows32(low, high, own);
+      } else {
+        dots[0][t] = Product::rows16(low, own);
+        dots[1][t] = Product::rows16(high, own + 16);
+      }
+      if constexpr (!Layout::kHasMin) {
+        for (int g = 0; g < kGroups; ++g) {
+          dots[g][t] = add_words(dots[g][t], broadcast_word(aux + t * x.aux_stride + 1 + g));
+        }
       }
     }
   } else {

@@ -1,9 +1,9 @@
-// Logits over other programs' quantized KV caches, recorded with mlx-lm (affine) and turboquant-mlx,
-// against ours: their rules when a row is rounded, our codec for how.
+// Logits over other programs' quantized KV caches, recorded with mlx-lm (affine) and
+// turboquant-mlx, against ours: their rules when a row is rounded, our codec for how.
 //
-// Both programs hand attention what the cache decodes to, of the present token too. Our own policies
-// read the incomplete tile of 16 tokens and the present chunk as computed, so the comparison runs
-// on a float cache whose rows went through our codec.
+// Both programs hand attention what the cache decodes to, of the present token too. Our own
+// policies read the incomplete tile of 16 tokens and the present chunk as computed, so the
+// comparison runs on a float cache whose rows went through our codec.
 #include "catch.hpp"
 #include "support/logits.hpp"
 #include "support/safetensors.hpp"
@@ -92,9 +92,9 @@ struct TurboQuant {
       const float scale = to_float(to_half(sigma));
       for (std::int64_t c = 0; c < dim; ++c) {
         const auto distance = [&](float level) { return std::abs(row[c] / sigma - level); };
-        row[c] = scale * *std::min_element(
-                             kLloydMax<8>.begin(), kLloydMax<8>.end(),
-                             [&](float a, float b) { return distance(a) < distance(b); });
+        row[c] =
+            scale * *std::min_element(kLloydMax<8>.begin(), kLloydMax<8>.end(),
+                                      [&](float a, float b) { return distance(a) < distance(b); });
       }
     }
     kernels.kv->rotate(t.view(), true, row, dim, 1);
@@ -145,8 +145,7 @@ struct Golden {
 };
 
 /// The shared set when it is there, else the one folder that tests/data has of it.
-std::vector<std::pair<std::string, Golden>> goldens(const std::string& set,
-                                                    const std::string& own,
+std::vector<std::pair<std::string, Golden>> goldens(const std::string& set, const std::string& own,
                                                     const std::string& tensor) {
   const fs::path source = NEMO_SOURCE_DIR;
   const fs::path shared = source / "../shared/golden/mlx" / set;

@@ -44,15 +44,16 @@ void convolve(Compute& compute, const Mamba2Weights& w, const Projected& in, std
 }
 
 /// dt [heads, tokens] <- clamp(softplus(dt + dt_bias))
-void step_sizes(const Mamba2Weights& w, const Projected& in, std::int64_t tokens, float* dt) {
+void step_sizes(Compute& compute, const Mamba2Weights& w, const Projected& in, std::int64_t tokens,
+                float* dt) {
   const MambaConfig& s = w.shape;
-  for (std::int64_t t = 0; t < tokens; ++t) {
+  parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
     const float* raw = in.rows + t * in.ld + s.inner() + s.conv_channels();
     for (std::int64_t h = 0; h < s.heads; ++h) {
       const float step = softplus(raw[h] + w.dt_bias[static_cast<std::size_t>(h)]);
       dt[h * tokens + t] = std::clamp(step, s.dt_min, s.dt_max);
     }
-  }
+  });
 }
 
 /// out = W_out norm(y * silu(z)); y [tokens, I] is overwritten.
@@ -103,7 +104,7 @@ void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, Mamba2Stat
 
   const Projected in = project(compute, w, x);
   convolve(compute, w, in, tokens, state.conv.data(), xbc, ldx);
-  step_sizes(w, in, tokens, dt);
+  step_sizes(compute, w, in, tokens, dt);
   const detail::ScanInput scan{xbc, ldx, dt, tokens, tokens};
   if (tokens < kChunkedFrom) {
     detail::scan_recurrent(compute, w, scan, state.ssm.data(), y, ldy);
@@ -134,7 +135,7 @@ void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, const Mamb
     std::copy_n(in.rows + t * in.ld + s.inner(), channels, replay.inputs.data() + t * channels);
   }
   convolve(compute, w, in, tokens, history, replay.xbc.data(), channels);
-  step_sizes(w, in, tokens, replay.dt.data());
+  step_sizes(compute, w, in, tokens, replay.dt.data());
   const detail::ScanInput scan{replay.xbc.data(), channels, replay.dt.data(), tokens, tokens};
   detail::scan_ahead(compute, w, scan, state.ssm.data(), y, ldy);
   gate_and_project(compute, w, in, tokens, y, ldy, out, ldo);

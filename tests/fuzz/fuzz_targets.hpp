@@ -9,6 +9,7 @@
 
 int nemo_fuzz_folder(const std::uint8_t* data, std::size_t size);
 int nemo_fuzz_gguf(const std::uint8_t* data, std::size_t size);
+int nemo_fuzz_products(const std::uint8_t* data, std::size_t size);
 int nemo_fuzz_template(const std::uint8_t* data, std::size_t size);
 int nemo_fuzz_tokenizer(const std::uint8_t* data, std::size_t size);
 

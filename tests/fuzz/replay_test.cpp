@@ -40,6 +40,12 @@ TEST_CASE("the folder corpus replays without a finding") { replay("folder", nemo
 TEST_CASE("the GGUF corpus replays without a finding") { replay("gguf", nemo_fuzz_gguf); }
 #endif
 
+#ifdef NEMO_HAS_FUZZ_PRODUCTS
+TEST_CASE("the product corpus replays without a finding") {
+  replay("products", nemo_fuzz_products);
+}
+#endif
+
 #ifdef NEMO_HAS_FUZZ_TEMPLATE
 TEST_CASE("the template corpus replays without a finding") {
   replay("template", nemo_fuzz_template);

@@ -1,0 +1,116 @@
+// Arbitrary bytes as a matrix of any weight format and as activations: every kernel table of this
+// CPU gives the reference's products, and the same bits however rows and tokens are split over
+// calls.
+//
+// Bytes: format, rows, blocks a row, tokens, two that seed the splits, then activations and
+// weights, over and over from the start when they do not suffice.
+#include "fuzz/fuzz_targets.hpp"
+#include "kernels/fast_support.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace {
+
+using namespace nemo;
+using namespace nemo::test;
+
+/// The input's bytes, without end.
+class Bytes {
+ public:
+  Bytes(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
+  std::uint8_t next() { return size_ == 0 ? std::uint8_t{0} : data_[at_++ % size_]; }
+  /// 1 .. most
+  std::int64_t count(int most) { return 1 + next() % most; }
+
+ private:
+  const std::uint8_t* data_;
+  std::size_t size_;
+  std::size_t at_ = 0;
+};
+
+/// Any magnitude from 2^-24 to 2^7 in every 32 elements, zeros and equal neighbours included.
+std::vector<float> take_activations(Bytes& bytes, std::int64_t count) {
+  std::vector<float> x(at(count));
+  int exponent = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (i % 32 == 0) exponent = bytes.next() % 26 - 24;
+    x[at(i)] = std::ldexp(static_cast<float>(static_cast<std::int8_t>(bytes.next())), exponent);
+  }
+  return x;
+}
+
+std::vector<float> multiply(const FormatKernels& format, const StoredMatrix& m,
+                            const Activations& a, std::int64_t tokens, std::mt19937* splits) {
+  AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+  std::vector<float> y(at(tokens * m.rows));
+  for (std::int64_t r = 0; r < m.rows;) {
+    const std::int64_t height =
+        splits ? std::min<std::int64_t>(1 + (*splits)() % 20, m.rows - r) : m.rows;
+    for (std::int64_t t = 0; t < tokens;) {
+      const std::int64_t count =
+          splits ? std::min<std::int64_t>(1 + (*splits)() % 12, tokens - t) : tokens;
+      format.matmul(m.view(), r, height, a.bytes.data() + t * a.stride, a.stride, count,
+                    y.data() + t * m.rows + r, m.rows, scratch.data());
+      t += count;
+    }
+    r += height;
+  }
+  return y;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const bool both_nan = std::isnan(a[i]) && std::isnan(b[i]);  // of which payloads may differ
+    if (!both_nan && std::memcmp(&a[i], &b[i], sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+void check(const Kernels& table, const StoredMatrix& m, DType type, const std::vector<float>& x,
+           std::int64_t tokens, unsigned seed, bool sane) {
+  const FormatKernels& format = table.format(type);
+  const Activations a = pack_activations(table, format.act, x, m.cols);
+  const auto whole = multiply(format, m, a, tokens, nullptr);
+  std::mt19937 splits(seed);
+  fuzz_require(same_bits(multiply(format, m, a, tokens, &splits), whole),
+               "products do not depend on how they are split over calls");
+  if (!sane) return;
+  // One rounding of each block's float operations; sums of subnormals round to their own grid.
+  fuzz_require(ExactProducts(type, m, a.values).wrong(whole, 4e-5) == 0,
+               "products are the reference's");
+}
+
+}  // namespace
+
+int nemo_fuzz_products(const std::uint8_t* data, std::size_t size) {
+  Bytes bytes(data, size);
+  static const std::vector<DType> types = weight_types();
+  const DType type = types[bytes.next() % types.size()];
+  const std::int64_t rows = bytes.count(70);
+  const std::int64_t block = info(type).block_elements;
+  // Integer products read activations in groups of 32.
+  const std::int64_t cols = bytes.count(block >= 256 ? 3 : 20) * std::max<std::int64_t>(block, 32);
+  const std::int64_t tokens = bytes.count(40);
+  const unsigned seed = bytes.next() + 256u * bytes.next();
+  const std::vector<float> x = take_activations(bytes, tokens * cols);
+  const StoredMatrix random = random_matrix(type, rows, cols, seed);
+  // Arbitrary bytes as weights may be infinite, or cancel to nothing in formats with mins: no exact
+  // product is known for them.
+  StoredMatrix raw = random;
+  for (std::byte& b : raw.bytes) b = static_cast<std::byte>(bytes.next());
+  for (const Kernels* table : fast_tables()) {
+    check(*table, random, type, x, tokens, seed, true);
+    check(*table, raw, type, x, tokens, seed, false);
+  }
+  return 0;
+}
+
+#ifdef NEMO_LIBFUZZER
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  return nemo_fuzz_products(data, size);
+}
+#endif

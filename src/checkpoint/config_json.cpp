@@ -1,6 +1,7 @@
 // Reads config.json of Hugging Face repositories, in all its spellings, into a ModelConfig.
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/config.hpp>
+#include <nemo/io/mapped_file.hpp>
 #include <nemo/io/printable.hpp>
 
 #include <cmath>
@@ -240,6 +241,20 @@ void refuse_other_families(const Keys& keys) {
 }
 
 }  // namespace
+
+std::optional<std::filesystem::path> config_path(const std::string& model) {
+  const std::filesystem::path path(model);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return path / "config.json";
+  if (model.ends_with(".json")) return path;
+  return std::nullopt;
+}
+
+nlohmann::ordered_json read_config_json(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.size());
+  return parse_config_json(text, path.string());
+}
 
 nlohmann::ordered_json parse_config_json(std::string_view text, const std::string& name) {
   // JSON proper has no Infinity or NaN; quote them where they stand outside strings.

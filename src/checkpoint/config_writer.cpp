@@ -41,9 +41,9 @@ void put_experts(Json& json, const LayerConfig& l) {
 }
 
 /// One entry for each layer, when the MoE layers differ.
-Json blocks(const ModelConfig& c) {
+Json blocks(const std::vector<LayerConfig>& layers) {
   Json list = Json::array();
-  for (const LayerConfig& layer : c.layers) {
+  for (const LayerConfig& layer : layers) {
     Json block;
     switch (layer.kind) {
       case LayerKind::mamba:
@@ -139,9 +139,22 @@ void put_moe(Json& json, const ModelConfig& c) {
   json["topk_group"] = c.router.groups_used;
   for (const LayerConfig& layer : c.layers) {
     if (layer.kind == LayerKind::moe && !same_experts(layer, *l)) {
-      json["block_configs"] = blocks(c);
+      json["block_configs"] = blocks(c.layers);
       return;
     }
+  }
+}
+
+void put_draft_head(Json& json, const ModelConfig& c) {
+  if (c.mtp.empty()) return;
+  ModelConfig head;
+  head.layers = c.mtp;
+  json["num_nextn_predict_layers"] = 1;
+  json["mtp_hybrid_override_pattern"] = head.pattern();
+  const LayerConfig* trunk = first(c, LayerKind::moe);
+  const LayerConfig* own = first(head, LayerKind::moe);
+  if (own != nullptr && (trunk == nullptr || !same_experts(*trunk, *own))) {
+    json["mtp_block_configs"] = blocks(c.mtp);
   }
 }
 
@@ -163,6 +176,7 @@ Json config_to_json(const ModelConfig& c) {
   put_mamba(json, c);
   put_mlp(json, c);
   put_moe(json, c);
+  put_draft_head(json, c);
   json["residual_in_fp32"] = false;
   json["use_bias"] = false;
   json["use_cache"] = true;

@@ -135,7 +135,7 @@ std::string directory_module(DirectoryKind kind, std::string_view canonical, std
                       ".switch_mlp.fc2");
     }
   }
-  return "backbone." + name;
+  return name.starts_with("mtp.") ? name : "backbone." + name;
 }
 
 WeightFormat format_of(const ModelConfig& config, const DirectoryRecipe& recipe,
@@ -153,6 +153,8 @@ WeightFormat format_of(const ModelConfig& config, const DirectoryRecipe& recipe,
     for (std::size_t i = here + 1; i < config.layers.size(); ++i) last = last && !attention(i);
     if (first || last) format.bits = recipe.edge_v_bits;
   }
+  const auto own = recipe.modules.find(directory_module(recipe.kind, tensor.canonical, 0));
+  if (own != recipe.modules.end()) format = own->second;
   if (format.group > 0 && tensor.dims[0] % format.group != 0) return {};
   return format;
 }

@@ -77,24 +77,8 @@ void check_turboquant(int bits, int group) {
                   std::to_string(bits) + " bits in groups of " + std::to_string(group));
 }
 
-void check(const WeightFormat& format) {
-  if (format.code == WeightCode::affine) check_affine(format.bits, format.group);
-  if (format.code == WeightCode::turboquant) check_turboquant(format.bits, format.group);
-}
-
-/// Every matrix alike.
-DirectoryRecipe uniform(DirectoryKind kind, WeightFormat format) {
-  check(format);
-  DirectoryRecipe recipe;
-  recipe.kind = kind;
-  recipe.base = format;
-  recipe.parts.fill(format);
-  recipe.of(ModelPart::other) = {};
-  return recipe;
-}
-
 DirectoryRecipe hugging_face(NameReader& name) {
-  DirectoryRecipe recipe = uniform(DirectoryKind::hf, {});
+  DirectoryRecipe recipe = uniform_recipe(DirectoryKind::hf, {});
   if (name.take("bf16")) return recipe;
   const bool nvfp4 = name.take("nvfp4");
   if (!nvfp4) name.expect("fp8");
@@ -110,15 +94,15 @@ DirectoryRecipe hugging_face(NameReader& name) {
 }
 
 DirectoryRecipe mlx(NameReader& name) {
-  if (name.take("bf16")) return uniform(DirectoryKind::mlx, {});
-  if (name.take("mxfp4")) return uniform(DirectoryKind::mlx, {WeightCode::mxfp4, 4, 32});
-  if (name.take("mxfp8")) return uniform(DirectoryKind::mlx, {WeightCode::mxfp8, 8, 32});
-  if (name.take("nvfp4")) return uniform(DirectoryKind::mlx, {WeightCode::nvfp4, 4, 16});
+  if (name.take("bf16")) return uniform_recipe(DirectoryKind::mlx, {});
+  if (name.take("mxfp4")) return uniform_recipe(DirectoryKind::mlx, {WeightCode::mxfp4, 4, 32});
+  if (name.take("mxfp8")) return uniform_recipe(DirectoryKind::mlx, {WeightCode::mxfp8, 8, 32});
+  if (name.take("nvfp4")) return uniform_recipe(DirectoryKind::mlx, {WeightCode::nvfp4, 4, 16});
   name.expect("q");
   WeightFormat format{WeightCode::affine, name.number(), kDefaultGroup};
   name.take("-");
   if (name.take("g")) format.group = name.number();
-  return uniform(DirectoryKind::mlx, format);
+  return uniform_recipe(DirectoryKind::mlx, format);
 }
 
 /// oQ's plan for Nemotron: shared experts, embeddings and head at 8 bits, what surrounds the
@@ -126,7 +110,8 @@ DirectoryRecipe mlx(NameReader& name) {
 DirectoryRecipe oq(NameReader& name) {
   const int bits = name.number();
   const bool enhanced = name.take("e");
-  DirectoryRecipe recipe = uniform(DirectoryKind::mlx, {WeightCode::affine, bits, kDefaultGroup});
+  DirectoryRecipe recipe =
+      uniform_recipe(DirectoryKind::mlx, {WeightCode::affine, bits, kDefaultGroup});
   if (bits == 8) return recipe;
   if (!enhanced || bits < 4 || bits > 6) {
     throw Error(ErrorCode::usage, "oQ recipes are oq4e, oq5e, oq6e and oq8");
@@ -154,11 +139,11 @@ DirectoryRecipe turboquant(NameReader& name) {
   }
   int group = kDefaultGroup;
   if (name.take("-g")) group = name.number();
-  DirectoryRecipe recipe =
-      uniform(DirectoryKind::turboquant, {WeightCode::turboquant, rest.value_or(first), group});
+  DirectoryRecipe recipe = uniform_recipe(DirectoryKind::turboquant,
+                                          {WeightCode::turboquant, rest.value_or(first), group});
   recipe.of(ModelPart::embeddings) = {};
   recipe.of(ModelPart::attention).bits = first;
-  check(recipe.of(ModelPart::attention));
+  check_format(recipe.of(ModelPart::attention));
   return recipe;
 }
 
@@ -178,6 +163,21 @@ int parse_bits(std::string_view text) {
 }
 
 }  // namespace
+
+void check_format(const WeightFormat& format) {
+  if (format.code == WeightCode::affine) check_affine(format.bits, format.group);
+  if (format.code == WeightCode::turboquant) check_turboquant(format.bits, format.group);
+}
+
+DirectoryRecipe uniform_recipe(DirectoryKind kind, const WeightFormat& format) {
+  check_format(format);
+  DirectoryRecipe recipe;
+  recipe.kind = kind;
+  recipe.base = format;
+  recipe.parts.fill(format);
+  recipe.of(ModelPart::other) = {};
+  return recipe;
+}
 
 bool names_directory_recipe(std::string_view name) noexcept {
   // GGUF has mixes TQ1_0 and TQ2_0.
@@ -273,8 +273,8 @@ void set_bits(DirectoryRecipe& recipe, std::string_view bits, int group) {
       recipe.of(part) = {WeightCode::affine, value, kDefaultGroup};
     }
   }
-  for (const WeightFormat& format : recipe.parts) check(format);
-  check(recipe.base);
+  for (const WeightFormat& format : recipe.parts) check_format(format);
+  check_format(recipe.base);
 }
 
 }  // namespace nemo

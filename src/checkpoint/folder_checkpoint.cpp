@@ -177,10 +177,10 @@ void FolderCheckpoint::map_mamba(const std::string& from, const std::string& to)
   values(to + "conv1d.weight", from + "conv1d.weight", {m.conv_channels(), m.conv_kernel});
   if (m.conv_bias) values(to + "conv1d.bias", from + "conv1d.bias", {m.conv_channels()});
   values(to + "dt_bias", from + "dt_bias", {m.heads});
-  TensorRef a = stored_.values(from + "A_log", {m.heads});
-  std::vector<float>& decay = decay_.emplace_back(read_floats(a));
-  for (float& x : decay) x = -std::exp(x);
-  a.type = DType::f32;
+  const std::vector<float>& decay = decay_.emplace_back(stored_.decay(from + "A_log", m.heads));
+  TensorRef a;
+  a.stored = from + "A_log";
+  a.shape[0] = m.heads;
   a.data = reinterpret_cast<const std::byte*>(decay.data());
   keep(to + "A", std::move(a));
   values(to + "D", from + "D", {m.heads});

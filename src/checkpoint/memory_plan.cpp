@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <unistd.h>
 #include <utility>
 
@@ -81,6 +82,13 @@ void MemoryPlan::add_kv(std::string policy, double bytes_per_token, std::int64_t
   kv.push_back({std::move(policy), bytes_per_token, bytes, weights + state + scratch + bytes});
 }
 
+std::int64_t MemoryPlan::longest_context(const Kv& policy) const noexcept {
+  const std::int64_t left = usable() - (policy.total - policy.bytes);
+  if (left <= 0) return 0;
+  if (policy.bytes_per_token <= 0) return std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(static_cast<double>(left) / policy.bytes_per_token);
+}
+
 std::string MemoryPlan::verdict() const {
   if (kv.empty()) return "";
   const auto needs = [this](const Kv& policy) {
@@ -89,8 +97,6 @@ std::string MemoryPlan::verdict() const {
   };
   if (physical <= 0) return needs(kv[0]) + "this machine's memory is unknown";
   const std::string has = "this machine has " + human_bytes(physical);
-  // The system and other programs keep a share.
-  const auto fits = [this](const Kv& policy) { return policy.total <= physical / 100 * 92; };
   if (fits(kv[0])) return needs(kv[0]) + has + ": it fits";
   const Kv& smallest = *std::min_element(
       kv.begin(), kv.end(), [](const Kv& a, const Kv& b) { return a.total < b.total; });

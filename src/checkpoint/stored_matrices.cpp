@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 
 namespace nemo {
@@ -14,10 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Shape = std::vector<std::int64_t>;
-
-/// Scales are looked through for NaN and infinity up to here in each tensor: enough for a damaged
-/// or mis-converted file to show, little enough that a large model still starts at once.
-constexpr std::uint64_t kCheckedBytes = 1 << 20;
 
 Shape squeezed(const Shape& full) {
   Shape shape;
@@ -133,17 +130,6 @@ std::vector<float> StoredMatrices::floats(const SafeTensor& t) const {
   return values;
 }
 
-void StoredMatrices::check_finite(const SafeTensor& t, ScaleType type) const {
-  const auto count =
-      static_cast<std::int64_t>(std::min(t.bytes, kCheckedBytes)) / scale_bytes(type);
-  for (std::int64_t i = 0; i < count; ++i) {
-    // MLX reads E4M3's NaN as 480 (load_scale); E8M0's NaN is 2^128, infinite.
-    if (!std::isfinite(load_scale(type, t.data, i))) {
-      fail("tensor " + in_quotes(t.name) + " holds a scale that is not finite");
-    }
-  }
-}
-
 ScaleType StoredMatrices::float_scale_type(const SafeTensor& t) const {
   switch (t.type) {
     case SafeType::f32:
@@ -227,7 +213,6 @@ std::shared_ptr<const Rotation> StoredMatrices::rotation(const SafeTensor& signs
 void StoredMatrices::set_planes(TensorRef& ref, const SafeTensor& scales, ScaleType type,
                                 std::int64_t group) {
   check_shape(scales, stacked(ref, ref.cols() / group));
-  check_finite(scales, type);
   ref.side.planes.type = type;
   ref.side.planes.group = group;
   ref.side.planes.stride = ref.cols() / group * scale_bytes(type);
@@ -265,7 +250,6 @@ void StoredMatrices::fill_mlx(TensorRef& ref, const std::string& stem, const Saf
     ref.type = *type;
     set_planes(ref, scales, float_scale_type(scales), group);
     check_shape(biases, stacked(ref, cols / group));
-    check_finite(biases, ref.side.planes.type);
     ref.side.biases = biases.data;
   } else {
     if (scales.type != SafeType::u8) fail("tensor " + in_quotes(stem + ".biases") + " is missing");
@@ -365,11 +349,6 @@ void StoredMatrices::fill_nvfp4(TensorRef& ref, const std::string& stem) {
   }
   ref.type = DType::e2m1;
   set_planes(ref, scales, ScaleType::e4m3, kGroup);
-  for (std::uint64_t i = 0; i < std::min(scales.bytes, kCheckedBytes); ++i) {
-    if ((scales.data[i] & std::byte{0x7f}) == std::byte{0x7f}) {
-      fail("tensor " + in_quotes(scales.name) + " holds a scale that is not finite");
-    }
-  }
   ref.scales = floats(require(stem + ".weight_scale_2"));
   if (ref.scales.size() != 1 && static_cast<std::int64_t>(ref.scales.size()) != ref.count()) {
     fail("tensor " + in_quotes(stem + ".weight_scale_2") + " has the wrong size");
@@ -439,6 +418,25 @@ TensorRef StoredMatrices::scattered(const std::string& before, const std::string
   all.rank = 3;
   all.shape = {count, rows, cols};
   return all;
+}
+
+std::vector<float> StoredMatrices::decay(const std::string& name, std::int64_t heads) {
+  const SafeTensor& t = require(name);
+  check_shape(t, {heads});
+  std::vector<float> rates;
+  if (t.type == SafeType::f64) {
+    for (std::int64_t i = 0; i < heads; ++i) {
+      double log;
+      std::memcpy(&log, t.data + i * static_cast<std::int64_t>(sizeof log), sizeof log);
+      rates.push_back(-static_cast<float>(std::exp(log)));
+    }
+  } else {
+    for (const float log : floats(t)) rates.push_back(-std::exp(log));
+  }
+  for (const float rate : rates) {
+    if (!std::isfinite(rate)) fail("tensor " + in_quotes(t.name) + " is not finite");
+  }
+  return rates;
 }
 
 TensorRef StoredMatrices::values(const std::string& name, const Shape& shape) {

@@ -38,6 +38,8 @@ class StoredMatrices {
   /// A stack of which each matrix is a module of its own: before + "J" + after.
   [[nodiscard]] TensorRef scattered(const std::string& before, const std::string& after,
                                     std::int64_t count, std::int64_t rows, std::int64_t cols);
+  /// -exp of a tensor of [heads] logarithms; F64 as well, which conversion may need to be exact.
+  std::vector<float> decay(const std::string& name, std::int64_t heads);
   /// Small tensors of numbers. `shape` may differ from the stored one in dimensions of one.
   [[nodiscard]] TensorRef values(const std::string& name, const std::vector<std::int64_t>& shape);
 
@@ -52,7 +54,6 @@ class StoredMatrices {
   [[nodiscard]] const SafeTensor& require(const std::string& name);
   void check_shape(const SafeTensor& t, const std::vector<std::int64_t>& shape) const;
   [[nodiscard]] std::vector<float> floats(const SafeTensor& t) const;
-  void check_finite(const SafeTensor& t, ScaleType type) const;
   [[nodiscard]] ScaleType float_scale_type(const SafeTensor& t) const;
   [[nodiscard]] std::int64_t group_of(const SafeTensor& scales, std::int64_t count,
                                       std::int64_t rows, std::int64_t cols) const;

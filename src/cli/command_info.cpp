@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <omp.h>
+#include <optional>
 
 namespace nemo::cli {
 namespace {
@@ -30,9 +31,10 @@ using Json = nlohmann::ordered_json;
 
 struct InfoFlags {
   std::string model;
+  std::string arch;
   std::int64_t context = 0;
-  std::string mix = "Q4_K_M";
-  std::string kv;  // a further policy to list
+  std::string mix;  // empty: what config.json says, else Q4_K_M
+  std::string kv;   // a further policy to list
   bool plan = false;
   bool cpu = false;
   bool json = false;
@@ -61,27 +63,21 @@ struct ClassSummary {
   }
 };
 
-/// Which part of the model a tensor belongs to, from its canonical or GGUF name.
+/// Which part of the model a tensor belongs to, from its canonical name.
 const char* class_of(const std::string& name) {
   const auto has = [&name](const char* part) { return name.find(part) != std::string::npos; };
   if (name.starts_with("mtp.")) return "draft head";
-  if (has("embeddings.") || has("token_embd.")) return "embeddings";
-  if (has("lm_head.") || name == "output.weight") return "head";
-  if (has("shared_experts.") || has("_shexp.")) return "shared experts";
-  if (has(".experts.") || has("_exps.")) return "experts";
+  if (has("embeddings.")) return "embeddings";
+  if (has("lm_head.")) return "head";
+  if (has("shared_experts.")) return "shared experts";
+  if (has(".experts.")) return "experts";
   if (has("latent")) return "latent projections";
-  if (has("gate.weight") || has("ffn_gate_inp.")) return "router";
-  if (has("in_proj.weight") || has("mixer.out_proj.weight") || has("ssm_in.") || has("ssm_out.")) {
-    return "mamba projections";
+  if (has("gate.weight")) return "router";
+  if (has("in_proj.weight") || has("mixer.out_proj.weight")) return "mamba projections";
+  for (const char* part : {"q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight"}) {
+    if (has(part)) return "attention";
   }
-  if (has("q_proj.weight") || has("k_proj.weight") || has("v_proj.weight") ||
-      has("o_proj.weight") || has("attn_q.") || has("attn_k.") || has("attn_v.") ||
-      has("attn_output.")) {
-    return "attention";
-  }
-  if (has("up_proj.weight") || has("down_proj.weight") || has("ffn_up.") || has("ffn_down.")) {
-    return "mlp";
-  }
+  if (has("up_proj.weight") || has("down_proj.weight")) return "mlp";
   return "norms, conv, biases";
 }
 
@@ -98,6 +94,7 @@ struct Report {
   std::vector<std::string> ignored;
   bool drafts = false;  // a draft head is there and can be used
   MemoryPlan plan;
+  std::vector<std::pair<std::string, std::int64_t>> others;  // bytes of the plan in other types
   std::string paired_kv;  // the policy stored with the model; empty: none
 
   void add(const std::string& name, const std::string& type, std::int64_t elements,
@@ -158,17 +155,31 @@ void add_planned(Report& r, const DirectoryRecipe& recipe, const LayoutTensor& t
   r.add(tensor.canonical, describe(format), tensor.elements(), bytes);
 }
 
+std::optional<DirectoryRecipe> planned_recipe(const InfoFlags& flags, const ModelConfig& config) {
+  if (names_directory_recipe(flags.mix)) return find_directory_recipe(flags.mix);
+  if (!flags.mix.empty()) return std::nullopt;
+  const auto path = config_path(flags.model);
+  if (!path) return std::nullopt;
+  return recipe_from_config(read_config_json(*path), config);
+}
+
 Report report_plan(const InfoFlags& flags) {
   Report r;
   r.path = flags.model;
   r.config = synth_config(flags.model, 0);
-  if (names_directory_recipe(flags.mix)) {
-    const DirectoryRecipe recipe = find_directory_recipe(flags.mix);
-    r.container = "plan as directory " + recipe.name;
-    for (const LayoutTensor& tensor : gguf_layout(r.config)) add_planned(r, recipe, tensor);
+  for (const char* mix : {"Q8_0", "Q4_K_M", "Q2_K"}) {
+    r.others.emplace_back(mix, planned_weight_bytes(r.config, mix));
+  }
+  for (const char* name :
+       {"hf-bf16", "oq4e", "mlx-q4g64", "tq3-g64", "tq3a-tq2e-g32", "tqTe-g64"}) {
+    r.others.emplace_back(name, planned_directory_bytes(r.config, find_directory_recipe(name)));
+  }
+  if (const auto recipe = planned_recipe(flags, r.config)) {
+    r.container = "plan as directory, " + recipe->name;
+    for (const LayoutTensor& tensor : gguf_layout(r.config)) add_planned(r, *recipe, tensor);
     return r;
   }
-  const QuantMix& mix = find_quant_mix(flags.mix);
+  const QuantMix& mix = find_quant_mix(flags.mix.empty() ? "Q4_K_M" : flags.mix);
   r.container = "plan as GGUF " + std::string(mix.name);
   MixAssigner types(mix, r.config);
   for (const LayoutTensor& tensor : gguf_layout(r.config)) {
@@ -276,12 +287,18 @@ Json to_json(const Report& r) {
   for (const MemoryPlan::Kv& policy : r.plan.kv) {
     kv[policy.policy] = {{"bytes_per_token", policy.bytes_per_token},
                          {"bytes", policy.bytes},
-                         {"total", policy.total}};
+                         {"total", policy.total},
+                         {"saved", r.plan.kv[0].bytes - policy.bytes}};
+    if (r.plan.physical > 0) {
+      kv[policy.policy]["fits"] = r.plan.fits(policy);
+      kv[policy.policy]["longest_context"] = r.plan.longest_context(policy);
+    }
   }
   json["memory"] = {{"context", r.plan.context},  {"weights", r.plan.weights},
                     {"ssm_state", r.plan.state},  {"scratch", r.plan.scratch},
                     {"kv", std::move(kv)},        {"physical", r.plan.physical},
                     {"verdict", r.plan.verdict()}};
+  for (const auto& [name, bytes] : r.others) json["other_types"][name] = bytes;
   return json;
 }
 
@@ -319,17 +336,37 @@ void print_classes(const Report& r) {
   row("total", r.total);
 }
 
-void print_plan(const MemoryPlan& plan) {
+/// "it fits" for a cache, with the context up to which it does.
+std::string room(const MemoryPlan& plan, const MemoryPlan::Kv& kv) {
+  if (plan.physical <= 0) return "";
+  const std::int64_t longest = plan.longest_context(kv);
+  if (longest == 0) return "";
+  constexpr std::int64_t kBeyond = 100'000'000;
+  if (longest > kBeyond) return "; fits at any context";
+  return "; fits up to " + grouped(longest) + " tokens";
+}
+
+void print_plan(const Report& r) {
+  const MemoryPlan& plan = r.plan;
   std::printf("\nmemory at %s tokens of context\n", grouped(plan.context).c_str());
   line("  weights", human_bytes(plan.weights));
   line("  SSM state", human_bytes(plan.state) + " per sequence");
   line("  scratch", human_bytes(plan.scratch));
   for (const MemoryPlan::Kv& kv : plan.kv) {
+    const std::int64_t saved = plan.kv[0].bytes - kv.bytes;
     line(("  KV " + kv.policy).c_str(),
          human_bytes(kv.bytes) + " (" + grouped(std::llround(kv.bytes_per_token)) +
-             " bytes per token), " + human_bytes(kv.total) + " in all");
+             " bytes per token), " + human_bytes(kv.total) + " in all" +
+             (saved > 0 ? ", saves " + human_bytes(saved) : "") + room(plan, kv));
   }
   line("  verdict", plan.verdict());
+  if (r.others.empty()) return;
+  std::printf("\nweights of other types (--type)\n");
+  for (const auto& [name, bytes] : r.others) {
+    const std::int64_t total = plan.kv[0].total - plan.weights + bytes;
+    const char* fits = plan.physical <= 0 ? "" : total <= plan.usable() ? ", fits" : ", too large";
+    line(("  " + name).c_str(), human_bytes(bytes) + ", " + human_bytes(total) + " in all" + fits);
+  }
 }
 
 void print(const Report& r) {
@@ -374,7 +411,7 @@ void print(const Report& r) {
   }
   line("recipe", recipe(r));
   print_classes(r);
-  print_plan(r.plan);
+  print_plan(r);
 }
 
 /// Quantized KV caches at the plan's context; a policy that does not fit the model's heads is left
@@ -385,7 +422,9 @@ void add_quantized_kv(MemoryPlan& plan, const ModelConfig& config, const std::st
   for (const std::string& text : policies) {
     try {
       const KvPolicy policy = resolve_kv(text, config);
-      if (policy.dense()) continue;  // listed already
+      const bool listed = std::any_of(plan.kv.begin(), plan.kv.end(),
+                                      [&](const auto& kv) { return kv.policy == policy.name; });
+      if (listed || policy.dense()) continue;
       KvShape shape;
       for (const LayerConfig& layer : config.layers) {
         if (layer.kind != LayerKind::attention) continue;
@@ -438,14 +477,19 @@ void add_info_command(CLI::App& app) {
   command->add_option("-c,--ctx,--ctx-size", flags->context, "Context length of the memory plan")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 32));
   command->add_flag("--plan", flags->plan, "Plan from sizes alone, without weights");
+  command->add_option("--arch", flags->arch, "Plan for an architecture name of synth");
   command->add_option("--type", flags->mix,
-                      "Quantization of the plan: Q4_K_M (default), mlx-q4g64, "
-                      "oq4e, tq3a-tq2e-g32, ...; see synth --help");
+                      "Quantization of the plan: what config.json says or else "
+                      "Q4_K_M; others are mlx-q4g64, oq4e, tq3a-tq2e-g32, ...; see synth --help");
   command->add_option("--kv", flags->kv, "A further KV cache policy to plan for");
   command->add_flag("--cpu", flags->cpu,
                     "Show this CPU and which kernels it runs, instead of a model");
   command->add_flag("--json", flags->json, "Print JSON");
   command->callback([flags] {
+    if (!flags->arch.empty()) {
+      flags->model = flags->arch;
+      flags->plan = true;
+    }
     if (flags->cpu) {
       print_cpu_report(flags->json);
     } else if (flags->model.empty()) {

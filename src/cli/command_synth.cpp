@@ -1,14 +1,13 @@
 // nemo synth: writes a checkpoint of a published shape with random weights.
 #include "src/cli/commands.hpp"
+#include "src/cli/interrupt_guard.hpp"
 #include "src/cli/progress_bar.hpp"
 
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/synth.hpp>
 
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -28,20 +27,6 @@ struct SynthFlags {
   std::int64_t layers = 0;
   bool force = false;
   SynthOptions options;
-};
-
-std::atomic<bool> g_interrupted{false};
-
-/// While it lives, Ctrl-C only asks; the writer then removes its unfinished file.
-class InterruptGuard {
- public:
-  InterruptGuard() : before_(std::signal(SIGINT, [](int) { g_interrupted = true; })) {}
-  ~InterruptGuard() { std::signal(SIGINT, before_); }
-  InterruptGuard(const InterruptGuard&) = delete;
-  InterruptGuard& operator=(const InterruptGuard&) = delete;
-
- private:
-  void (*before_)(int);
 };
 
 /// What to write: a directory's recipe, or nothing for a GGUF.
@@ -98,7 +83,7 @@ void run(SynthFlags& flags) {
     ProgressBar bar("writing " + flags.out, "bytes");
     options.progress = [&bar](std::uint64_t done, std::uint64_t total) {
       bar.update(done, total);
-      return !g_interrupted;
+      return !InterruptGuard::asked();
     };
     if (recipe) {
       write_synthetic_directory(flags.out, config, *recipe, options, flags.force);

@@ -1,8 +1,10 @@
 // Binding a checkpoint's tensors to the modules' weights.
 #include <nemo/base/error.hpp>
+#include <nemo/checkpoint/check_scales.hpp>
 #include <nemo/model/weights.hpp>
 
 #include <cstring>
+#include <omp.h>
 #include <string>
 
 namespace nemo {
@@ -124,6 +126,7 @@ MtpWeights bind_mtp(const Checkpoint& checkpoint, ModelWeights& weights) {
 }  // namespace
 
 std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoint> checkpoint) {
+  check_scales(*checkpoint, omp_get_max_threads());
   auto weights = std::make_shared<ModelWeights>();
   weights->config = checkpoint->config();
   const ModelConfig& config = weights->config;

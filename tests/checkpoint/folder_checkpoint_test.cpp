@@ -4,6 +4,7 @@
 #include "support/safetensors_builder.hpp"
 
 #include <nemo/base/error.hpp>
+#include <nemo/checkpoint/check_scales.hpp>
 #include <nemo/checkpoint/folder_checkpoint.hpp>
 #include <nemo/kernels.hpp>
 #include <nemo/model/weights.hpp>
@@ -121,7 +122,7 @@ struct Model {
   }
   std::string failure() {
     try {
-      (void)open();
+      check_scales(*open(), 1);
       return "no error";
     } catch (const Error& error) {
       return error.what();

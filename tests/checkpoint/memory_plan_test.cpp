@@ -40,7 +40,12 @@ TEST_CASE("the verdict says whether the model fits") {
   plan.kv = {{"fp16", 1, 1000, 18000000000}};
   plan.weights = 17000000000;
   CHECK_THAT(plan.verdict(), Contains("needs 18.0 GB") && Contains("25.0 GB: it fits"));
+  plan.kv[0].bytes_per_token = 1000;
+  plan.kv[0].bytes = 1000000;
+  // 92 % of 25 GB, less the 17.999 GB that are not cache.
+  CHECK(plan.longest_context(plan.kv[0]) == 5001000);
   plan.kv[0].total = 30000000000;
+  CHECK(plan.longest_context(plan.kv[0]) == 0);
   plan.weights = 29000000000;
   CHECK_THAT(plan.verdict(), Contains("runs from disk"));
   plan.kv.push_back({"turbo:8,3", 1, 1000, 20000000000});

@@ -8,10 +8,14 @@
 #include <nemo/checkpoint/synth.hpp>
 #include <nemo/engine/model.hpp>
 #include <nemo/io/safetensors.hpp>
+#include <nemo/model/weights.hpp>
 #include <nemo/text/tokenizer.hpp>
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
 
 using namespace nemo;
@@ -188,6 +192,30 @@ TEST_CASE("a directory appears complete or not at all, and replaces only models"
                     Contains("cannot write"));
 }
 
+TEST_CASE("a scale that is not a number is found wherever it lies") {
+  const test::TemporaryFolder folder("synth-nan");
+  ModelConfig c = synth_config("tiny", 1);
+  c.vocab = 70000;  // scales of the embeddings: more than a MiB
+  const fs::path path = write(folder, find_directory_recipe("mlx-q2g32"), c);
+  CHECK_NOTHROW(load_weights(open_checkpoint(path)));
+  const fs::path file = path / "model.safetensors";
+  const auto bytes = test::read_bytes(file);
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
+  const auto json = nlohmann::json::parse(text, text + header);
+  for (const char* plane : {"scales", "biases"}) {
+    const auto name = std::string("backbone.embeddings.") + plane;
+    auto damaged = bytes;
+    const auto end = 8 + header + json[name]["data_offsets"][1].get<std::uint64_t>();
+    damaged[end - 1] = std::byte{0x7f};
+    damaged[end - 2] = std::byte{0xc0};
+    test::write_bytes(file, damaged);
+    CHECK_THROWS_WITH(load_weights(open_checkpoint(path)),
+                      Contains("'backbone.embeddings.weight' are not finite"));
+  }
+}
+
 TEST_CASE("configurations of all published families survive being written") {
   const std::string data = std::string(NEMO_SOURCE_DIR) + "/tests/data/configs/";
   for (const auto& entry : fs::directory_iterator(data)) {
@@ -197,6 +225,7 @@ TEST_CASE("configurations of all published families survive being written") {
     CHECK(back.pattern() == c.pattern());
     CHECK(back.parameters() == c.parameters());
     CHECK(back.active_parameters() == c.active_parameters());
+    CHECK(back.mtp_parameters() == c.mtp_parameters());
     CHECK(back.norm_eps == c.norm_eps);
     CHECK(back.context_length == c.context_length);
     CHECK(back.mamba.dt_min == c.mamba.dt_min);

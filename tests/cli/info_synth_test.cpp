@@ -70,6 +70,48 @@ TEST_CASE("info plans a model from its configuration alone") {
   CHECK(json["bits_per_weight"].get<double>() < 4.7);
   CHECK(info_of({"-m", config})["parameters"] == 120668707840);
   CHECK(info_of({"-m", "nano-30b-a3b", "--plan"})["parameters"] == 31577940288);
+  CHECK(info_of({"--arch", "nano-30b-a3b"})["parameters"] == 31577940288);
+}
+
+TEST_CASE("info plans what a config.json says about its quantization, from a file or a folder") {
+  const TemporaryFolder folder;
+  auto config = nlohmann::json::parse(
+      nemo_test::read_file(NEMO_SOURCE_DIR "/tests/data/configs/super-120b-a12b.json"));
+  config["quantization"] = {
+      {"mode", "turboquant"}, {"bits", 2}, {"attn_bits", 3}, {"mlp_bits", 2}, {"group_size", 32}};
+  const std::string file = folder.write("config.json", config.dump());
+  const auto json = info_of({"-m", file, "--kv", "turbo:8,3"});
+  CHECK(json["recipe"] ==
+        "embeddings bf16, head 2, mamba projections 2, router bf16, latent projections 2, "
+        "experts 2, shared experts 2, attention 3; 2.57 bpw");
+  CHECK(json["tensor_bytes"].get<double>() == Approx(38.8e9).epsilon(0.02));
+  CHECK(json["memory"]["kv"]["turbo:8,3,sink=128"]["saved"].get<double>() > 5e8);
+  CHECK(json["memory"]["kv"]["turbo:8,3,sink=128"]["longest_context"].is_number());
+  CHECK(json["other_types"].contains("tq3a-tq2e-g32"));
+  CHECK(info_of({"-m", folder.file("."), "--plan"})["tensor_bytes"] == json["tensor_bytes"]);
+  CHECK(info_of({"--arch", "super-120b", "--type", "tq3a-tq2e-g32"})["tensor_bytes"] ==
+        json["tensor_bytes"]);
+  const Outcome text = nemo({"info", "-m", file, "-c", "1000000"});
+  CHECK_THAT(text.out, Contains("saves ") && Contains("verdict") && Contains("tq3-g64"));
+
+  config["quantization"] = {
+      {"bits", 4},
+      {"group_size", 64},
+      {"lm_head", false},
+      {"backbone.layers.1.mixer.switch_mlp.fc1", {{"bits", 3}, {"group_size", 32}}}};
+  const auto mlx = info_of({"-m", folder.write("mlx.json", config.dump())});
+  CHECK(mlx["classes"]["experts"]["types"]["affine 3 g32"] == 1);
+  CHECK(mlx["classes"]["head"]["types"]["BF16"] == 1);
+  config.erase("quantization");
+  config["quantization_config"] = {{"quant_method", "modelopt"},
+                                   {"quant_algo", "NVFP4"},
+                                   {"exclude_modules", {"lm_head", "backbone.layers.0.*"}}};
+  const auto fp4 = info_of({"-m", folder.write("fp4.json", config.dump())});
+  CHECK(fp4["classes"]["mamba projections"]["types"]["BF16"] == 2);
+  CHECK(fp4["classes"]["experts"]["types"]["NVFP4"] == 80);
+  config["quantization_config"] = {{"bits", 7}};
+  CHECK_THAT(failure({"info", "-m", folder.write("bad.json", config.dump())}, 2),
+             Contains("not 7 bits"));
 }
 
 TEST_CASE("synth writes a model that info reads") {
@@ -113,6 +155,24 @@ TEST_CASE("synth writes folders whose recipe info reads back, and that generate"
       Contains("--format tq"));
   CHECK_THAT(failure({"synth", "--arch", "tiny", "--format", "mlx", "--bits", "7", "-o", other}, 2),
              Contains("not 7 bits"));
+}
+
+TEST_CASE("convert writes what loads, and says what it cannot keep") {
+  const TemporaryFolder folder;
+  const std::string mlx = folder.file("mlx");
+  const std::string bf16 = folder.file("bf16");
+  REQUIRE(nemo({"synth", "--arch", "tiny", "--format", "mlx", "-o", mlx}).code == 0);
+  REQUIRE(nemo({"synth", "--arch", "tiny", "--format", "hf", "-o", bf16}).code == 0);
+  const Outcome gguf = nemo({"convert", "-m", bf16, "-o", folder.file("m.gguf")});
+  CHECK(gguf.code == 0);
+  CHECK_THAT(gguf.out, Contains("unchanged"));
+  CHECK(info_of({"-m", folder.file("m.gguf")})["tensor_types"].contains("BF16"));
+  CHECK(nemo({"convert", "-m", mlx, "-o", folder.file("m2"), "--format", "mlx"}).code == 0);
+  CHECK(info_of({"-m", folder.file("m2")})["recipe"] == info_of({"-m", mlx})["recipe"]);
+  CHECK_THAT(failure({"convert", "-m", mlx, "-o", folder.file("q.gguf")}, 1),
+             Contains("affine 4 g64") && Contains("nemo quantize"));
+  CHECK_THAT(failure({"convert", "-m", mlx, "-o", folder.file("m3")}, 2), Contains("--format"));
+  CHECK_THAT(failure({"convert", "-m", bf16, "-o", folder.file("m.gguf")}, 1), Contains("--force"));
 }
 
 TEST_CASE("info and synth refuse what they cannot do in one line") {

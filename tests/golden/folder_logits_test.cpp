@@ -1,76 +1,24 @@
 // Logits of golden model folders (Hugging Face, MLX, TurboQuant-MLX layouts; recorded from mlx-lm
 // with every parameter and activation in float) against ours.
 #include "catch.hpp"
+#include "support/golden_folders.hpp"
 #include "support/logits.hpp"
-#include "support/safetensors.hpp"
 
 #include <nemo/cache/dense_cache.hpp>
 #include <nemo/engine/model_session.hpp>
-#include <nemo/model/weights.hpp>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <map>
-#include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
 
 namespace {
 
-namespace fs = std::filesystem;
 using namespace nemo;
 using namespace nemo::test;
 
-struct Golden {
-  std::string name;
-  fs::path folder;
-  std::shared_ptr<const ModelWeights> weights;
-  std::map<std::string, TestTensor> data;
-
-  [[nodiscard]] std::vector<float> floats(const std::string& tensor) const {
-    return data.at(tensor).as<float>();
-  }
-  [[nodiscard]] std::vector<std::int32_t> ids(const std::string& tensor) const {
-    return data.at(tensor).as<std::int32_t>();
-  }
-  [[nodiscard]] bool has(const std::string& tensor) const { return data.count(tensor) != 0; }
-  [[nodiscard]] std::size_t vocab() const {
-    return static_cast<std::size_t>(weights->config.vocab);
-  }
-};
-
-/// The shared set when it is there, else the copies in tests/data.
-const std::vector<Golden>& goldens() {
-  static const std::vector<Golden> all = [] {
-    const fs::path shared = fs::path(NEMO_SOURCE_DIR) / "../shared/golden/mlx";
-    std::vector<fs::path> folders;
-    const auto collect = [&folders](const fs::path& from) {
-      for (const auto& entry : fs::directory_iterator(from)) {
-        if (fs::exists(entry.path() / "golden.safetensors")) folders.push_back(entry.path());
-      }
-    };
-    if (fs::exists(shared)) {
-      collect(shared / "models");
-      collect(shared / "turboquant");
-    } else {
-      collect(fs::path(NEMO_SOURCE_DIR) / "tests/data/folders");
-    }
-    std::sort(folders.begin(), folders.end());
-    std::vector<Golden> found;
-    for (const fs::path& folder : folders) {
-      found.push_back({folder.filename().string(), folder, load_weights(open_checkpoint(folder)),
-                       read_safetensors((folder / "golden.safetensors").string())});
-    }
-    return found;
-  }();
-  return all;
-}
-
 template <KvCache Cache>
-std::vector<float> logits_of(const Golden& g, const Kernels& kernels,
+std::vector<float> logits_of(const GoldenFolder& g, const Kernels& kernels,
                              const std::vector<std::int32_t>& ids,
                              const std::vector<std::int64_t>& positions, std::int64_t chunk) {
   ModelSession<Cache> session(NemotronH<Cache>(g.weights), kernels, 2,
@@ -93,7 +41,7 @@ constexpr double kTolerance = 2e-3;
 
 TEST_CASE("reference kernels reproduce the logits of every golden folder") {
   const Kernels& reference = select_kernels("reference");
-  for (const Golden& g : goldens()) {
+  for (const GoldenFolder& g : golden_folders()) {
     INFO(g.name);
     const auto ids = g.ids("input_ids");
     for (const std::int64_t chunk : {1, 13, 512}) {
@@ -107,7 +55,7 @@ TEST_CASE("reference kernels reproduce the logits of every golden folder") {
 
 TEST_CASE("reference kernels reproduce 600-token runs of golden folders") {
   const Kernels& reference = select_kernels("reference");
-  for (const Golden& g : goldens()) {
+  for (const GoldenFolder& g : golden_folders()) {
     if (!g.has("long.input_ids")) continue;
     INFO(g.name);
     std::vector<std::int64_t> positions;
@@ -119,7 +67,7 @@ TEST_CASE("reference kernels reproduce 600-token runs of golden folders") {
 
 TEST_CASE("the draft heads of golden folders give the recorded logits") {
   const Kernels& reference = select_kernels("reference");
-  for (const Golden& g : goldens()) {
+  for (const GoldenFolder& g : golden_folders()) {
     if (!g.has("mtp.next_ids")) continue;
     INFO(g.name);
     ModelSession<Fp32Cache> session(NemotronH<Fp32Cache>(g.weights), reference, 2, 64);
@@ -138,7 +86,7 @@ TEST_CASE("the draft heads of golden folders give the recorded logits") {
 
 TEST_CASE("greedy continuations of golden folders are the recorded ones") {
   const Kernels& reference = select_kernels("reference");
-  for (const Golden& g : goldens()) {
+  for (const GoldenFolder& g : golden_folders()) {
     if (!g.has("greedy_ids")) continue;
     INFO(g.name);
     ModelSession<Fp32Cache> session(NemotronH<Fp32Cache>(g.weights), reference, 2, 1024);
@@ -157,7 +105,7 @@ TEST_CASE("greedy continuations of golden folders are the recorded ones") {
 TEST_CASE("fast kernels stay within the error of 8-bit activations on golden folders") {
   for (const Kernels* kernels : available_kernels()) {
     if (kernels->name == "reference") continue;
-    for (const Golden& g : goldens()) {
+    for (const GoldenFolder& g : golden_folders()) {
       const auto ids = g.ids("input_ids");
       const auto expected = g.floats("logits_f32");
       for (const std::int64_t chunk : {1, 512}) {

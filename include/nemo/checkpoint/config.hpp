@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <filesystem>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -105,6 +107,12 @@ struct ModelConfig {
 /// or `text_config` included. Validated. Throws Error{bad_file} naming the key, {unsupported} for
 /// another family of models.
 [[nodiscard]] ModelConfig config_from_json(const nlohmann::ordered_json& json);
+
+/// The config.json that `model` names: itself when it ends in .json, the one in a folder; nothing
+/// for anything else.
+[[nodiscard]] std::optional<std::filesystem::path> config_path(const std::string& model);
+/// Throws Error{io}, {bad_file}.
+[[nodiscard]] nlohmann::ordered_json read_config_json(const std::filesystem::path& path);
 
 /// Parses JSON as Python writes it: bare Infinity, -Infinity and NaN become strings of that name.
 /// Throws Error{bad_file} starting with `name`.

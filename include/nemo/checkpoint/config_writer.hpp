@@ -6,8 +6,7 @@
 namespace nemo {
 
 /// Legacy spelling, which every reader knows; layers of different sizes become `block_configs`.
-/// config_from_json() reads the trunk's sizes back; the draft head (`mtp`) is left out. Token ids
-/// are the caller's to add.
+/// config_from_json() reads all sizes back. Token ids are the caller's to add.
 [[nodiscard]] nlohmann::ordered_json config_to_json(const ModelConfig& config);
 
 }  // namespace nemo

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +41,7 @@ struct DirectoryRecipe {
   WeightFormat base;  // what config.json calls the default
   std::array<WeightFormat, kModelPartCount> parts{};
   int edge_v_bits = 0;  // of v_proj in the first and last attention layer, unless 0
+  std::map<std::string, WeightFormat> modules;  // exceptions by directory_module(), of expert 0
 
   [[nodiscard]] WeightFormat& of(ModelPart part) { return parts[static_cast<std::size_t>(part)]; }
   [[nodiscard]] const WeightFormat& of(ModelPart part) const {
@@ -56,6 +59,17 @@ struct DirectoryRecipe {
 [[nodiscard]] DirectoryRecipe find_directory_recipe(std::string_view name);
 /// True when the name is meant to be one of these, not a GGUF mix.
 [[nodiscard]] bool names_directory_recipe(std::string_view name) noexcept;
+
+/// What a config.json's own quantization block says, whoever wrote it; nothing when it has none.
+/// Throws Error{bad_file}.
+[[nodiscard]] std::optional<DirectoryRecipe> recipe_from_config(const nlohmann::ordered_json& json,
+                                                                const ModelConfig& config);
+
+/// Every matrix alike. Throws as check_format().
+[[nodiscard]] DirectoryRecipe uniform_recipe(DirectoryKind kind, const WeightFormat& format);
+
+/// Throws Error{usage} for bits and groups that nobody can store.
+void check_format(const WeightFormat& format);
 
 /// Changes bits by part, "4" (all that are quantized) or "attn=3,experts=2" (parts: embed, head,
 /// attn, mamba, mlp, shared, latent, experts; those not named follow the experts when these are

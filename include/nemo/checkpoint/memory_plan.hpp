@@ -38,6 +38,12 @@ struct MemoryPlan {
   /// Lists a KV cache policy; sizes of quantized ones are the cache's own business.
   void add_kv(std::string policy, double bytes_per_token, std::int64_t bytes);
 
+  /// What a model may take of this machine: the system and other programs keep a share.
+  [[nodiscard]] std::int64_t usable() const noexcept { return physical / 100 * 92; }
+  [[nodiscard]] bool fits(const Kv& policy) const noexcept { return policy.total <= usable(); }
+  /// Tokens of context that fit with a policy; 0 when the weights alone do not fit.
+  [[nodiscard]] std::int64_t longest_context(const Kv& policy) const noexcept;
+
   /// One sentence: does it fit this machine by default, or with the smallest policy?
   [[nodiscard]] std::string verdict() const;
 };

@@ -20,8 +20,8 @@ struct SynthOptions {
       progress;  // (bytes written, bytes in all); called from any thread, one at a time
 };
 
-/// Sizes for `arch`: a preset's name or the path of a config.json; cut to its first `layers` layers
-/// when that is not 0. Throws Error{usage}.
+/// Sizes for `arch`: a preset's name, the path of a config.json or of a folder that holds one; cut
+/// to its first `layers` layers when that is not 0. Throws Error{usage}.
 [[nodiscard]] ModelConfig synth_config(const std::string& arch, std::int64_t layers);
 
 /// Writes a GGUF with every key and tensor of a converted model, a working byte-level BPE tokenizer

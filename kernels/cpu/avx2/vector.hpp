@@ -274,6 +274,12 @@ NEMO_SIMD I signed_codes(I v) { return v; }
 
 NEMO_SIMD I widen_pairs(I shorts) { return _mm256_madd_epi16(shorts, _mm256_set1_epi16(1)); }
 
+/// v, made here and nowhere else.
+NEMO_SIMD I in_order(I v) {
+  asm("" : "+x"(v));
+  return v;
+}
+
 /// Word r of acc += the product of words r of a and b as pairs of int16.
 NEMO_SIMD I add_dot_shorts(I acc, I a, I b) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
@@ -312,7 +318,9 @@ struct Dot {
       }
     }
   }
-  /// The same with the codes in memory, one vector of them in a register at a time.
+  /// The same with the codes in memory, one vector of them in a register at a time. gcc would
+  /// rather make all products first and then add them up in a tree, which takes more registers than
+  /// there are: in_order() makes it follow the source.
   template <int kTokens, int kQuads>
   NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {
@@ -320,39 +328,50 @@ struct Dot {
       I shorts[kTokens];
       I w = load_bytes(codes + 32 * q0);
       for (int t = 0; t < kTokens; ++t) {
-        shorts[t] = pairs(w, broadcast_word(acts + t * stride + 4 * q0));
+        shorts[t] = in_order(pairs(w, broadcast_word(acts + t * stride + 4 * q0)));
       }
       for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
         w = load_bytes(codes + 32 * q);
         for (int t = 0; t < kTokens; ++t) {
-          shorts[t] =
-              _mm256_add_epi16(shorts[t], pairs(w, broadcast_word(acts + t * stride + 4 * q)));
+          shorts[t] = in_order(
+              _mm256_add_epi16(shorts[t], pairs(w, broadcast_word(acts + t * stride + 4 * q))));
         }
       }
       for (int t = 0; t < kTokens; ++t) {
-        acc[t] = _mm256_add_epi32(acc[t], widen_pairs(shorts[t]));
+        acc[t] = in_order(_mm256_add_epi32(acc[t], widen_pairs(shorts[t])));
       }
     }
   }
-  /// Word r = row r . activations over 16 elements, from the lanes of load_rows.
-  NEMO_SIMD static I rows16(const I (&v)[4], const std::byte* acts) {
-    const I a = broadcast_16_bytes(acts);
-    return row_sums(widen_pairs(pairs(v[0], a)), widen_pairs(pairs(v[1], a)),
-                    widen_pairs(pairs(v[2], a)), widen_pairs(pairs(v[3], a)));
+  /// Word r of dots[t] = row r . activations of token t over 16 elements, from the lanes of
+  /// load_rows.
+  template <int kTokens>
+  NEMO_SIMD static void rows16(const I (&v)[4], const std::byte* acts, std::int64_t stride,
+                               I (&dots)[kTokens]) {
+    I s[kTokens][4];
+    for (int g = 0; g < 4; ++g) {
+      for (int t = 0; t < kTokens; ++t) {
+        s[t][g] = in_order(widen_pairs(pairs(v[g], broadcast_16_bytes(acts + t * stride))));
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) dots[t] = row_sums(s[t][0], s[t][1], s[t][2], s[t][3]);
   }
   /// The same over 32 elements.
-  NEMO_SIMD static I rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts) {
-    const I a = broadcast_16_bytes(acts);
-    const I b = broadcast_16_bytes(acts + 16);
-    I s[4];
+  template <int kTokens>
+  NEMO_SIMD static void rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts,
+                               std::int64_t stride, I (&dots)[kTokens]) {
+    I s[kTokens][4];
     for (int g = 0; g < 4; ++g) {
-      if constexpr (kRoom >= 2) {
-        s[g] = widen_pairs(_mm256_add_epi16(pairs(low[g], a), pairs(high[g], b)));
-      } else {
-        s[g] = _mm256_add_epi32(widen_pairs(pairs(low[g], a)), widen_pairs(pairs(high[g], b)));
+      for (int t = 0; t < kTokens; ++t) {
+        const I a = pairs(low[g], broadcast_16_bytes(acts + t * stride));
+        const I b = pairs(high[g], broadcast_16_bytes(acts + t * stride + 16));
+        if constexpr (kRoom >= 2) {
+          s[t][g] = in_order(widen_pairs(_mm256_add_epi16(a, b)));
+        } else {
+          s[t][g] = in_order(_mm256_add_epi32(widen_pairs(a), widen_pairs(b)));
+        }
       }
     }
-    return row_sums(s[0], s[1], s[2], s[3]);
+    for (int t = 0; t < kTokens; ++t) dots[t] = row_sums(s[t][0], s[t][1], s[t][2], s[t][3]);
   }
 };
 

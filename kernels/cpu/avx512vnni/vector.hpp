@@ -281,23 +281,32 @@ struct Dot {
       }
     }
   }
-  /// Word r = row r . activations over 16 elements, from the lanes of load_rows.
-  NEMO_SIMD static I rows16(const I (&v)[4], const std::byte* acts) {
-    const I a = broadcast_16_bytes(acts);
+  /// Word r of dots[t] = row r . activations of token t over 16 elements, from the lanes of
+  /// load_rows.
+  template <int kTokens>
+  NEMO_SIMD static void rows16(const I (&v)[4], const std::byte* acts, std::int64_t stride,
+                               I (&dots)[kTokens]) {
     const I zero = _mm512_setzero_si512();
-    return row_sums(_mm512_dpbusd_epi32(zero, v[0], a), _mm512_dpbusd_epi32(zero, v[1], a),
-                    _mm512_dpbusd_epi32(zero, v[2], a), _mm512_dpbusd_epi32(zero, v[3], a));
+    for (int t = 0; t < kTokens; ++t) {
+      const I a = broadcast_16_bytes(acts + t * stride);
+      dots[t] = row_sums(_mm512_dpbusd_epi32(zero, v[0], a), _mm512_dpbusd_epi32(zero, v[1], a),
+                         _mm512_dpbusd_epi32(zero, v[2], a), _mm512_dpbusd_epi32(zero, v[3], a));
+    }
   }
   /// The same over 32 elements.
-  NEMO_SIMD static I rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts) {
-    const I a = broadcast_16_bytes(acts);
-    const I b = broadcast_16_bytes(acts + 16);
+  template <int kTokens>
+  NEMO_SIMD static void rows32(const I (&low)[4], const I (&high)[4], const std::byte* acts,
+                               std::int64_t stride, I (&dots)[kTokens]) {
     const I zero = _mm512_setzero_si512();
-    I s[4];
-    for (int g = 0; g < 4; ++g) {
-      s[g] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low[g], a), high[g], b);
+    for (int t = 0; t < kTokens; ++t) {
+      const I a = broadcast_16_bytes(acts + t * stride);
+      const I b = broadcast_16_bytes(acts + t * stride + 16);
+      I s[4];
+      for (int g = 0; g < 4; ++g) {
+        s[g] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low[g], a), high[g], b);
+      }
+      dots[t] = row_sums(s[0], s[1], s[2], s[3]);
     }
-    return row_sums(s[0], s[1], s[2], s[3]);
   }
 };
 

@@ -83,16 +83,15 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
   const float* aux = x.aux + Layout::kAux * tile;
   I dots[kGroups][kTokens];
   if constexpr (kTokens <= kRowTokens) {
-    for (int t = 0; t < kTokens; ++t) {
-      const std::byte* own = codes + t * x.stride;
-      if constexpr (kGroups == 1) {
-        dots[0][t] = Product::rows32(low, high, own);
-      } else {
-        dots[0][t] = Product::rows16(low, own);
-        dots[1][t] = Product::rows16(high, own + 16);
-      }
-      if constexpr (!Layout::kHasMin) {
-        for (int g = 0; g < kGroups; ++g) {
+    if constexpr (kGroups == 1) {
+      Product::template rows32<kTokens>(low, high, codes, x.stride, dots[0]);
+    } else {
+      Product::template rows16<kTokens>(low, codes, x.stride, dots[0]);
+      Product::template rows16<kTokens>(high, codes + 16, x.stride, dots[1]);
+    }
+    if constexpr (!Layout::kHasMin) {
+      for (int g = 0; g < kGroups; ++g) {
+        for (int t = 0; t < kTokens; ++t) {
           dots[g][t] = add_words(dots[g][t], broadcast_word(aux + t * x.aux_stride + 1 + g));
         }
       }

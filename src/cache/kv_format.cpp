@@ -10,7 +10,7 @@ namespace nemo {
 namespace {
 
 [[noreturn]] void refuse(ErrorCode code, const KvFormat& format, const std::string& why) {
-  throw Error(code, "--kv '" + format.name() + "': " + why);
+  throw Error(code, "KV format '" + format.name() + "': " + why);
 }
 
 constexpr bool known_group(std::int64_t group) noexcept {

@@ -22,12 +22,8 @@ constexpr std::string_view kConfigKey = "nemo.kv.config";
 KvPolicy paired_policy(const KvPairing& pairing, const ModelConfig& config) {
   KvPolicy policy;
   policy.origin = one_line(pairing.config_origin);
-  policy.formats = parse_kv_config(pairing.config, config, policy.origin);
-  try {
-    check_kv_formats(policy.formats, config);
-  } catch (const Error& e) {
-    throw Error(e.code(), policy.origin + ": " + e.what());
-  }
+  policy.formats = parse_kv_config(*pairing.config, config, policy.origin);
+  check_kv_formats(policy.formats, config, policy.origin);
   const bool uniform = !policy.formats.empty() &&
                        std::all_of(policy.formats.begin(), policy.formats.end(),
                                    [&](const KvFormat& f) { return f == policy.formats[0]; });
@@ -116,9 +112,9 @@ KvPolicy resolve_kv(const std::string& kv, const std::string& means, const Check
   const ModelConfig& config = checkpoint.config();
   // What is asked for need not care about a broken pairing.
   const KvPairing pairing = kv.empty() || means.empty() ? checkpoint.kv_pairing() : KvPairing{};
-  KvPolicy policy = !kv.empty()              ? resolve_kv(kv, config)
-                    : pairing.config.empty() ? resolve_kv("fp16", config)
-                                             : paired_policy(pairing, config);
+  KvPolicy policy = !kv.empty()       ? resolve_kv(kv, config)
+                    : !pairing.config ? resolve_kv("fp16", config)
+                                      : paired_policy(pairing, config);
   if (means.empty() && pairing.means) {
     policy.means = std::make_shared<const KvMeans>(*pairing.means);
   } else if (!means.empty() && means != "off") {

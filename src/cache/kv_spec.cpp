@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <initializer_list>
 #include <iterator>
 #include <optional>
 #include <set>
@@ -136,6 +137,19 @@ class Entry {
     if (!found) fail("preset is none of " + std::string(kPresets));
     return *found;
   }
+  /// What only other readers of the file go by must still make sense to them.
+  void check_base_keys(bool half_precision) const {
+    const auto fits = [&](const char* key, std::initializer_list<int> allowed, const char* text) {
+      if (has(key) && std::count(allowed.begin(), allowed.end(), integer(key)) == 0) {
+        fail(std::string(key) + " must be " + text);
+      }
+    };
+    fits("group_size", {16, 32, 64, 128}, "16, 32, 64 or 128");
+    if (half_precision)
+      fits("bits", {2, 3, 4, 5, 6, 7, 8, 16}, "2 to 8, or 16");
+    else
+      fits("bits", {2, 3, 4, 5, 6, 7, 8}, "2 to 8");
+  }
   [[noreturn]] void fail(const std::string& why) const {
     throw Error(ErrorCode::bad_file, where_ + ": " + why);
   }
@@ -147,6 +161,7 @@ class Entry {
 
 KvFormat format_of(const Entry& entry) {
   const std::string scheme = entry.scheme();
+  entry.check_base_keys(scheme == "fp16");
   if (scheme == "fp16") return KvFormat::fp16();
   const int bits = entry.has("k_bits") && entry.has("v_bits") ? 0 : entry.integer("bits");
   const int k = entry.integer_or("k_bits", bits), v = entry.integer_or("v_bits", bits);
@@ -197,10 +212,26 @@ std::string read_config(const std::string& path) {
   std::string text(kMaxConfigBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > kMaxConfigBytes) {
-    throw Error(ErrorCode::bad_file, one_line(path) + ": too large for a kv_config.json");
-  }
   return text;
+}
+
+/// Throws when an object has the same key twice: which one counts would be chance.
+Json parse_json(std::string_view text, const std::string& origin) {
+  if (text.size() > kMaxConfigBytes) {
+    throw Error(ErrorCode::bad_file, origin + ": too large for a kv_config.json");
+  }
+  std::vector<std::set<std::string>> open;  // keys of the objects around
+  const auto see = [&](int, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event == Json::parse_event_t::key &&
+        !open.back().insert(parsed.get<std::string>()).second) {
+      throw Error(ErrorCode::bad_file, origin + ": key " + in_quotes(parsed.get<std::string>()) +
+                                           " stands twice in one object");
+    }
+    return true;
+  };
+  return Json::parse(text.begin(), text.end(), see, false);
 }
 
 }  // namespace
@@ -240,7 +271,7 @@ KvFormat parse_kv_format(std::string_view text) {
 
 std::vector<KvFormat> parse_kv_config(std::string_view json, const ModelConfig& config,
                                       const std::string& origin) {
-  const Json root = Json::parse(json.begin(), json.end(), nullptr, false);
+  const Json root = parse_json(json, origin);
   if (root.is_discarded() || !root.is_array()) {
     throw Error(ErrorCode::bad_file,
                 origin + ": must be a JSON array of {layer_idx, bits, group_size} objects");
@@ -283,10 +314,15 @@ bool KvPolicy::dense() const noexcept {
                              [](const KvFormat& f) { return f.scheme == KvScheme::fp16; });
 }
 
-void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config) {
+void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config,
+                      const std::string& origin) {
   std::size_t slot = 0;
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.kind == LayerKind::attention) formats[slot++].check(layer.head_dim);
+  try {
+    for (const LayerConfig& layer : config.layers) {
+      if (layer.kind == LayerKind::attention) formats[slot++].check(layer.head_dim);
+    }
+  } catch (const Error& e) {
+    throw Error(e.code(), origin + ": " + e.what());
   }
 }
 
@@ -301,12 +337,13 @@ KvPolicy resolve_kv(const std::string& text, const ModelConfig& config) {
   if (text.size() > 5 && text.compare(text.size() - 5, 5, ".json") == 0) {
     policy.name = text;
     policy.formats = parse_kv_config(read_config(text), config, one_line(text));
+    check_kv_formats(policy.formats, config, one_line(text));
   } else {
     const KvFormat format = parse_kv_format(text);
     policy.name = format.name();
     policy.formats.assign(layers, format);
+    check_kv_formats(policy.formats, config, "--kv");
   }
-  check_kv_formats(policy.formats, config);
   return policy;
 }
 

@@ -97,7 +97,7 @@ KvPairing Checkpoint::kv_pairing() const {
   if (const fs::path file = folder / "kv_config.json"; fs::exists(file, ignored)) {
     pairing.config_origin = file.string();
     const MappedFile mapped(file);
-    pairing.config.assign(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.size());
+    pairing.config.emplace(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.size());
   }
   if (const fs::path file = folder / "kv_means.gguf"; fs::exists(file, ignored)) {
     pairing.means = read_kv_means(file, config_);

@@ -75,7 +75,7 @@ class GgufCheckpoint final : public Checkpoint {
   [[nodiscard]] KvPairing kv_pairing() const override {
     KvPairing pairing = Checkpoint::kv_pairing();
     if (const auto config = gguf_.find_string("nemo.kv.config")) {
-      pairing.config = *config;
+      pairing.config = std::string(*config);
       pairing.config_origin = path_ + ", key nemo.kv.config";
     }
     if (auto means = find_kv_means(gguf_, config_)) pairing.means = std::move(means);

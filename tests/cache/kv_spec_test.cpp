@@ -147,6 +147,11 @@ TEST_CASE("a wrong kv_config.json says which entry and why") {
   has(R"([{"layer_idx": 7, "bits": 8, "group_size": 64}])", "model's are 1, 4");
   has(R"([{"layer_idx": 1, "bits": 8, "group_size": 64, "scheme": "mx"}])", "none of affine");
   has(R"([{"layer_idx": 1, "bits": 8, "group_size": 64, "schema": "turbo"}])", "unknown key");
+  has(R"([{"layer_idx": 1, "bits": 8, "bits": 4, "group_size": 64}])", "'bits' stands twice");
+  has(R"([{"layer_idx": 1, "bits": 99, "group_size": 64, "scheme": "fp16"}])", "2 to 8, or 16");
+  has(R"([{"layer_idx": 1, "bits": 16, "group_size": 64}])", "2 to 8");
+  has(R"([{"layer_idx": 1, "bits": 8, "group_size": 7, "scheme": "turbo"}])", "16, 32, 64 or 128");
+  has("[" + std::string(2 << 20, ' ') + "]", "too large");
 }
 
 TEST_CASE("a policy is checked against the model's heads before anything is loaded") {

@@ -132,7 +132,63 @@ TEST_CASE("a kv_config.json beside a model file is picked up, and a wrong one is
   folder.write("kv_config.json",
                "[{\"layer_idx\": " + layer + ", \"bits\": 4, \"group_size\": 128}]");
   refused("128 does not divide");
+  folder.write("kv_config.json", "");
+  refused("JSON array");
   CHECK(policy_of({"--kv", "fp16"}, file) == "fp16");  // what is asked for ignores the pairing
+}
+
+TEST_CASE("every mistake in a kv_config.json gets one line that names the file and the mistake") {
+  const TemporaryFolder folder;  // the model's attention layers are 2 and 5
+  const auto refused = [&](const std::string& json, const char* why) {
+    INFO(json);
+    const std::string file = folder.write("kv.json", json);
+    CHECK_THAT(failure({"perplexity", "-m", kGolden, "-f", "-", "--kv", file}, 1),
+               Contains(file) && Contains(why));
+  };
+  refused(R"([{"layer_idx": 0, "bits": 8, "group_size": 64}])", "this model's are 2, 5");
+  refused(R"([{"layer_idx": 99, "bits": 8, "group_size": 64}])", "this model's are 2, 5");
+  refused(R"([{"layer_idx": 2, "bits": 9, "group_size": 64}])", "entry 0: bits must be 2 to 8");
+  refused(R"([{"layer_idx": 2, "bits": "8", "group_size": 64}])", "whole number");
+  refused(R"([{"layer_idx": 2.0, "bits": 8, "group_size": 64}])", "whole number");
+  refused(R"([{"layer_idx": 2, "bits": 8}])", "group_size is missing");
+  refused(R"([{"layer_idx": 2, "bits": 8, "group_size": 48}])", "16, 32, 64 or 128");
+  refused(R"([{"layer_idx": 2, "bits": 8, "group_size": 128}])", "128 does not divide");
+  refused(R"([{"layer_idx": 2, "bits": 8, "group_size": 64},
+              {"layer_idx": 2, "bits": 4, "group_size": 64}])",
+          "entry 1: layer_idx 2 is listed twice");
+  refused(R"([{"layer_idx": 2, "layer_idx": 5, "bits": 8, "group_size": 64}])", "stands twice");
+  refused(R"([{"layer_idx": 2, "bits": 8, "group_size": 64, "scheme": "turbo", "sink": -1}])",
+          "sink is out of range");
+  refused(R"({"layer_idx": 2, "bits": 8, "group_size": 64})", "JSON array");
+  refused("[{\"layer_idx\": 2", "JSON array");
+  refused("", "JSON array");
+}
+
+TEST_CASE("a paired file whose keys disagree with its model is refused, by run, info and eval") {
+  const TemporaryFolder folder;
+  const std::string paired = folder.file("paired.gguf"), means = folder.file("means.gguf");
+  REQUIRE(nemo({"calibrate-kv", "-m", kGolden, "--text", "-", "-o", means}, kText).code == 0);
+  REQUIRE(
+      nemo({"pair", "-m", kGolden, "--kv", "turbo:8,4,sink=4", "--kv-means", means, "-o", paired})
+          .code == 0);
+  const std::string good = read_file(paired);
+  const auto refused = [&](const std::string& from, const std::string& to, const char* why) {
+    INFO(from << " -> " << to);
+    REQUIRE(from.size() == to.size());
+    std::string bytes = good;
+    const std::size_t at = bytes.find(from);
+    REQUIRE(at != std::string::npos);
+    bytes.replace(at, to.size(), to);
+    const std::string file = folder.write("bad.gguf", bytes);
+    CHECK_THAT(failure({"run", "-m", file, "--raw", "-p", "a", "-n", "1"}, 1), Contains(why));
+    CHECK_THAT(failure({"info", "-m", file}, 1), Contains(why));
+    CHECK_THAT(failure({"eval", "-m", file, "--n", "1"}, 1), Contains(why));
+  };
+  refused(R"("layer_idx": 2)", R"("layer_idx": 3)", "this model's are 2, 5");
+  refused(R"("scheme": "turbo")", R"("scheme": "burbo")", "none of affine");
+  refused(R"("bits": 8)", R"("bits": 9)", "2 to 8");
+  refused("nemo.kv.2.k.mean", "nemo.kv.3.k.mean", "another model");
+  refused("nemo.kv.5.v.mean", "nemo.kv.6.v.mean", "another model");
 }
 
 TEST_CASE("measured means are stored, paired, and refused for another model") {
@@ -217,6 +273,29 @@ TEST_CASE("eval kv refuses what it cannot compare") {
                       "none"},
                      1),
              Contains("too few tokens"));
+}
+
+TEST_CASE("the memory plan of a long context is what a session at that depth holds") {
+  // Nano-30B's layers and attention heads, everything else tiny; docs/KV.md goes on to 2^20 tokens.
+  const TemporaryFolder folder;
+  const std::string file = folder.file("long.gguf");
+  const Outcome made =
+      nemo({"synth", "--arch", NEMO_SOURCE_DIR "/tests/data/configs/nano-30b-attention.json",
+            "--type", "Q8_0", "-o", file});
+  INFO(made.err);
+  REQUIRE(made.code == 0);
+  const auto info =
+      Json::parse(nemo({"info", "-m", file, "--json", "--kv", "turbo:8,3", "-c", "32768"}).out);
+  const double plan = info["memory"]["kv"]["turbo:8,3,sink=128"]["bytes"];
+  const Outcome out = nemo({"bench", "-m", file, "--kv", "turbo:8,3", "-c", "32800", "-p", "0",
+                            "-n", "1", "-d", "32767", "--reps", "1", "--json"});
+  INFO(out.err);
+  REQUIRE(out.code == 0);
+  const double held = Json::parse(out.out)[0]["kv_bytes"];
+  CHECK(held == Approx(plan).epsilon(0.03));
+  // 6 layers of 364 bytes a token, and 128 first tokens in half precision.
+  CHECK(plan == 6 * ((32768 - 128) * 364.0 + 128 * 1024));
+  CHECK((1048576 - 128) * 6 * 364.0 + 128 * 6 * 1024 < 2.4e9);
 }
 
 TEST_CASE("bench measures several policies and the memory of each") {

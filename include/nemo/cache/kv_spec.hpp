@@ -41,7 +41,8 @@ struct KvPolicy {
 };
 
 /// Throws Error{unsupported} for the first format that does not fit its layer's heads.
-void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config);
+void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config,
+                      const std::string& origin);
 
 /// A --kv string, not empty. Throws Error: {usage}, {io}, {bad_file}, or {unsupported} when a
 /// format does not fit a layer.

@@ -73,9 +73,9 @@ struct TensorRef {
 
 /// A KV cache policy stored with the weights (nemo pair); cache/kv_pairing.hpp gives it meaning.
 struct KvPairing {
-  std::string config;            // a kv_config.json; empty: none
-  std::string config_origin;     // where it came from, for messages
-  std::optional<KvMeans> means;  // for centering; checked against the model
+  std::optional<std::string> config;  // a kv_config.json
+  std::string config_origin;          // where it came from, for messages
+  std::optional<KvMeans> means;       // for centering; checked against the model
 };
 
 /// What the checkpoint recommends for sampling; absent: it says nothing.

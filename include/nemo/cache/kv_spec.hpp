@@ -40,7 +40,8 @@ struct KvPolicy {
   [[nodiscard]] bool dense() const noexcept;
 };
 
-/// Throws Error{unsupported} for the first format that does not fit its layer's heads.
+/// Throws Error{unsupported} for the first format that does not fit its layer's heads; the message
+/// begins with `origin`.
 void check_kv_formats(const std::vector<KvFormat>& formats, const ModelConfig& config,
                       const std::string& origin);
 

@@ -320,7 +320,7 @@ void write_texts(const Checkpoint& source, const fs::path& to, std::vector<std::
   if (const std::string text = source.chat_template(); !text.empty()) {
     write_file(to / "chat_template.jinja", text);
   }
-  if (const KvPairing kv = source.kv_pairing(); !kv.config.empty() || kv.means) {
+  if (const KvPairing kv = source.kv_pairing(); kv.config || kv.means) {
     notes.emplace_back("the paired KV cache policy: store it again with nemo pair");
   }
 }

@@ -96,7 +96,7 @@ std::vector<std::string> convert_to_gguf(const Checkpoint& checkpoint,
     writer.add_string("tokenizer.chat_template", text);
   }
   put_gguf_sampling(writer, checkpoint.sampling());
-  if (const KvPairing kv = checkpoint.kv_pairing(); !kv.config.empty() || kv.means) {
+  if (const KvPairing kv = checkpoint.kv_pairing(); kv.config || kv.means) {
     notes.emplace_back("the paired KV cache policy: store it again with nemo pair");
   }
   const std::vector<Piece> pieces = declare(writer, checkpoint);

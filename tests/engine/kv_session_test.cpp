@@ -4,6 +4,7 @@
 #include <nemo/base/error.hpp>
 #include <nemo/cache/kv_pairing.hpp>
 #include <nemo/cache/policies.hpp>
+#include <nemo/engine/generator.hpp>
 #include <nemo/engine/kv_calibration.hpp>
 #include <nemo/engine/model.hpp>
 #include <nemo/engine/model_session.hpp>
@@ -238,4 +239,89 @@ TEST_CASE("centering changes what is stored, not what attention computes") {
   const auto session = centered->new_session();
   fed(*session, {1, 2, 3});
   CHECK_THROWS_AS(read(*plain->new_session(), written(*session)), nemo::Error);
+}
+
+TEST_CASE("undecided tokens are in no fork, no written and no saved state, and can still be kept") {
+  const auto base = nemo::load(kModel, {.threads = 2, .context = 512});
+  const std::int64_t vocab = base->config().vocab;
+  const Tokens start = some_tokens(139, 13, vocab), guesses = some_tokens(9, 14, vocab),
+               rest = some_tokens(30, 15, vocab);
+  for (const char* policy : kPolicies) {
+    INFO(policy);
+    const auto model = base->with_kv(policy);
+    const auto session = model->new_session();
+    fed(*session, start);
+    const auto before = written(*session);
+    (void)session->verify(guesses);  // across the end of a tile of 16
+    CHECK(written(*session) == before);
+    const auto child = session->fork();
+    const auto mark = session->save();
+    CHECK(child->tokens().size() == start.size());
+    CHECK(written(*child) == before);
+    const auto copy = model->new_session();
+    read(*copy, before);
+    CHECK(fed(*child, rest, 16) == fed(*copy, rest, 16));
+
+    session->keep(6);
+    const auto alone = model->new_session();
+    fed(*alone, start);
+    fed(*alone, {guesses.begin(), guesses.begin() + 6}, 1);
+    CHECK(written(*session) == written(*alone));
+    session->restore(*mark);
+    CHECK(written(*session) == before);
+    // Whatever else follows verify() takes its tokens back.
+    (void)session->verify(guesses);
+    const auto again = fed(*session, rest, 16);
+    read(*copy, before);
+    CHECK(again == fed(*copy, rest, 16));
+  }
+}
+
+TEST_CASE(
+    "forks and read sessions draft again once they have seen a token, and guess no wrong answer") {
+  const auto base =
+      nemo::load(NEMO_SOURCE_DIR "/models/nemo-tiny.gguf", {.threads = 2, .context = 512});
+  const auto prompt = base->tokenizer().encode(
+      "<|im_start|>user\nWhat is 25 + 17?<|im_end|>\n<|im_start|>assistant\n<think>\n",
+      {.parse_special = true, .add_bos = true});
+  for (const char* policy : {"fp16", "turbo:8,4,sink=4", "rotor:4,64,sink=0"}) {
+    INFO(policy);
+    const auto model = base->with_kv(policy);
+    const auto parent = model->new_session();
+    parent->start_drafting();
+    fed(*parent, prompt);
+    CHECK_FALSE(parent->draft(5).empty());
+    const auto state = written(*parent);  // a guess is no token held
+
+    const auto child = parent->fork();
+    CHECK(child->draft(5).empty());
+    child->start_drafting();
+    CHECK(child->draft(5).empty());  // it has not seen the last token
+    fed(*child, {5}, 1);
+    CHECK_FALSE(child->draft(6).empty());
+
+    const auto reader = model->new_session();
+    reader->start_drafting();
+    fed(*reader, {1, 2, 3});
+    (void)reader->draft(4);
+    read(*reader, state);
+    CHECK(reader->draft(5).empty());
+    fed(*reader, {5}, 1);
+    CHECK_FALSE(reader->draft(6).empty());
+    CHECK(written(*reader) == written(*child));
+
+    // What is generated with its guesses is what is generated without any.
+    const auto answer = [&](Session& session, int guesses) {
+      nemo::GenerateOptions options;
+      options.sampling.temperature = 0.0F;
+      options.max_tokens = 40;
+      options.draft.mtp = guesses;
+      return nemo::generate(session, model->tokenizer(), Tokens{6}, options).tokens;
+    };
+    const auto plain = child->fork();
+    const auto expected = answer(*plain, 0);
+    CHECK(expected.size() > 5);
+    CHECK(answer(*child, 3) == expected);
+    CHECK(answer(*reader, 3) == expected);
+  }
 }

@@ -227,7 +227,28 @@ NEMO_SIMD I drop_bytes(I v) {
 }
 NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm256_unpacklo_epi64(a, b); }
 NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm256_unpackhi_epi64(a, b); }
+/// kLanes bytes, again and again.
+NEMO_SIMD I broadcast_lanes(const void* p) {
+  long long bytes;
+  __builtin_memcpy(&bytes, p, 8);
+  return _mm256_set1_epi64x(bytes);
+}
+/// Every word by a count of its own.
+NEMO_SIMD I shift_each_right(I words, I counts) { return _mm256_srlv_epi32(words, counts); }
 NEMO_SIMD F to_floats(I words) { return F(_mm256_cvtepi32_ps(words)); }
+/// 16 floats to be looked up.
+struct FloatTable {
+  __m256 low, high;
+};
+NEMO_SIMD FloatTable load_table(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+/// table[index], index in [0, 16).
+NEMO_SIMD F look_up(const FloatTable& table, I index) {
+  const __m256 is_high = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+  return F(_mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, index),
+                            _mm256_permutevar8x32_ps(table.high, index), is_high));
+}
 NEMO_SIMD F as_floats(I bits) { return F(_mm256_castsi256_ps(bits)); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F high_halves(I words) {

@@ -205,7 +205,22 @@ NEMO_SIMD I drop_bytes(I v) {
 }
 NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm512_unpacklo_epi64(a, b); }
 NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm512_unpackhi_epi64(a, b); }
+/// kLanes bytes, again and again.
+NEMO_SIMD I broadcast_lanes(const void* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+/// Every word by a count of its own.
+NEMO_SIMD I shift_each_right(I words, I counts) { return _mm512_srlv_epi32(words, counts); }
 NEMO_SIMD F to_floats(I words) { return F(_mm512_cvtepi32_ps(words)); }
+/// 16 floats to be looked up.
+struct FloatTable {
+  __m512 entries;
+};
+NEMO_SIMD FloatTable load_table(const float* p) { return {_mm512_loadu_ps(p)}; }
+/// table[index], index in [0, 16).
+NEMO_SIMD F look_up(const FloatTable& table, I index) {
+  return F(_mm512_permutexvar_ps(index, table.entries));
+}
 NEMO_SIMD F as_floats(I bits) { return F(_mm512_castsi512_ps(bits)); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F low_halves(I words) { return F(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))); }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "dot-inl.hpp"
+#include "planar-inl.hpp"
 
 #include <nemo/tensor/formats.hpp>
 
@@ -43,11 +44,6 @@ void expand(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_
     const auto* elements = reinterpret_cast<const Element*>(from);
     for_lanes(n, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(elements), out); });
   }
-}
-template <class Codes>
-void expand_planar(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_t n,
-                   float* out) noexcept {
-  decode_planar<Codes>(w.row(r), w.planes, first, n, out);
 }
 
 template <ExpandFn kExpand>

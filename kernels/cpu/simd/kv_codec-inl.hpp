@@ -77,14 +77,17 @@ void hadamard(float (*x)[kCount], std::int64_t dim, std::int64_t order) {
   for (; 4 * h <= order; h *= 4) {
     for (std::int64_t base = 0; base < dim; base += 4 * h) {
       for (std::int64_t i = base; i < base + h; ++i) {
+        float a[kCount], b[kCount], c[kCount], d[kCount];
         for (int t = 0; t < kCount; ++t) {
-          const float a = x[i][t] + x[i + h][t], b = x[i][t] - x[i + h][t];
-          const float c = x[i + 2 * h][t] + x[i + 3 * h][t], d = x[i + 2 * h][t] - x[i + 3 * h][t];
-          x[i][t] = a + c;
-          x[i + h][t] = b + d;
-          x[i + 2 * h][t] = a - c;
-          x[i + 3 * h][t] = b - d;
+          a[t] = x[i][t] + x[i + h][t];
+          b[t] = x[i][t] - x[i + h][t];
+          c[t] = x[i + 2 * h][t] + x[i + 3 * h][t];
+          d[t] = x[i + 2 * h][t] - x[i + 3 * h][t];
         }
+        for (int t = 0; t < kCount; ++t) x[i][t] = a[t] + c[t];
+        for (int t = 0; t < kCount; ++t) x[i + h][t] = b[t] + d[t];
+        for (int t = 0; t < kCount; ++t) x[i + 2 * h][t] = a[t] - c[t];
+        for (int t = 0; t < kCount; ++t) x[i + 3 * h][t] = b[t] - d[t];
       }
     }
   }
@@ -104,14 +107,15 @@ void hadamard(float (*x)[kCount], std::int64_t dim, std::int64_t order) {
 /// (w, x, y, z) <- q (w, x, y, z) for q = a + bi + cj + dk.
 template <int kCount>
 void rotor(float (*v)[kCount], const std::int16_t* at, float a, float b, float c, float d) {
-  float *w = v[at[0]], *x = v[at[1]], *y = v[at[2]], *z = v[at[3]];
-  for (int t = 0; t < kCount; ++t) {
-    const float w0 = w[t], x0 = x[t], y0 = y[t], z0 = z[t];
-    w[t] = ((a * w0 - b * x0) - c * y0) - d * z0;
-    x[t] = ((b * w0 + a * x0) - d * y0) + c * z0;
-    y[t] = ((c * w0 + d * x0) + a * y0) - b * z0;
-    z[t] = ((d * w0 - c * x0) + b * y0) + a * z0;
-  }
+  float w[kCount], x[kCount], y[kCount], z[kCount];
+  std::memcpy(w, v[at[0]], sizeof w);
+  std::memcpy(x, v[at[1]], sizeof x);
+  std::memcpy(y, v[at[2]], sizeof y);
+  std::memcpy(z, v[at[3]], sizeof z);
+  for (int t = 0; t < kCount; ++t) v[at[0]][t] = ((a * w[t] - b * x[t]) - c * y[t]) - d * z[t];
+  for (int t = 0; t < kCount; ++t) v[at[1]][t] = ((b * w[t] + a * x[t]) - d * y[t]) + c * z[t];
+  for (int t = 0; t < kCount; ++t) v[at[2]][t] = ((c * w[t] + d * x[t]) + a * y[t]) - b * z[t];
+  for (int t = 0; t < kCount; ++t) v[at[3]][t] = ((d * w[t] - c * x[t]) + b * y[t]) + a * z[t];
 }
 
 template <int kCount>

@@ -44,7 +44,7 @@ std::vector<float> logits(const fs::path& path, const std::string& kernels = "")
   options.kernels = kernels;
   const auto model = load(path.string(), options);
   std::vector<std::int32_t> ids;
-  for (std::int64_t i = 0; i < 40; ++i) {
+  for (std::int64_t i = 0; i < 10; ++i) {
     ids.push_back(static_cast<std::int32_t>((i * 7919 + 37) % model->config().vocab));
   }
   const auto session = model->new_session();

@@ -99,8 +99,10 @@ KvPairing Checkpoint::kv_pairing() const {
     const MappedFile mapped(file);
     pairing.config.emplace(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.size());
   }
-  if (const fs::path file = folder / "kv_means.gguf"; fs::exists(file, ignored)) {
-    pairing.means = read_kv_means(file, config_);
+  // A folder may hold many GGUF files, and means fit one model only: those are stored inside.
+  const fs::path means = folder / "kv_means.gguf";
+  if (path.extension() != ".gguf" && fs::exists(means, ignored)) {
+    pairing.means = read_kv_means(means, config_);
   }
   return pairing;
 }

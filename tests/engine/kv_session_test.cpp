@@ -212,7 +212,7 @@ TEST_CASE("centering changes what is stored, not what attention computes") {
   const nemo::KvMeans means = nemo::calibrate_kv(*model, tokens);
   REQUIRE(means.size() == 2);
   REQUIRE(means[0].keys.size() == 64);
-  const auto path = std::filesystem::temp_directory_path() / "kv_means.gguf";
+  const auto path = std::filesystem::temp_directory_path() / "nemo-test-means.gguf";
   nemo::write_kv_means(path, means, model->config());
   const nemo::KvMeans again = nemo::read_kv_means(path, model->config());
   CHECK(again[1].values == means[1].values);

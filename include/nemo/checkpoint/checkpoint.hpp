@@ -117,8 +117,8 @@ class Checkpoint {
   [[nodiscard]] virtual std::string chat_template() const = 0;
   [[nodiscard]] virtual SamplingDefaults sampling() const = 0;
 
-  /// kv_config.json and kv_means.gguf in the model's folder; containers that can hold both
-  /// themselves look there first. Throws Error{io} or {bad_file}.
+  /// kv_config.json beside the model and, of a model that is a folder, kv_means.gguf in it;
+  /// containers that can hold both themselves look there first. Throws Error{io} or {bad_file}.
   [[nodiscard]] virtual KvPairing kv_pairing() const;
 
   /// Asks the system to read the weights ahead.

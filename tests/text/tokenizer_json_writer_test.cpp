@@ -20,7 +20,8 @@ TEST_CASE("golden tokenizers are written and read back with the same ids and nam
   const std::string text =
       "Hello, w\xc3\xb6rld!  12345\n\n\tx = 'y'; \xe4\xbd\xa0\xe5\xa5\xbd <s>[INST] don't\r\n ";
   CHECK(after.encode(text) == before.encode(text));
-  for (const Json& c : read_json(data("tokenizer/encode" + suffix + ".json"))["cases"]) {
+  const Json golden = read_json(data("tokenizer/encode" + suffix + ".json"));
+  for (const Json& c : golden["cases"]) {
     const auto input = c["text"].get<std::string>();
     INFO(input);
     const EncodeOptions options{.parse_special = true, .add_bos = true, .add_eos = true};

@@ -79,7 +79,6 @@ class Repl {
                      e.code() == ErrorCode::capacity ? " (/reset starts a new conversation)" : "");
       }
       if (!interactive_ && interrupt_.flag()) break;
-      interrupt_.clear();  // it stopped the answer
     }
     if (interactive_) std::fputs("\n", stderr);
     if (failed > 0 && !interactive_) {
@@ -168,12 +167,14 @@ class Repl {
     report(reply);
   }
 
-  void report(const ChatReply& reply) const {
+  void report(const ChatReply& reply) {
     for (const auto& call : reply.tool_calls) {
       std::fprintf(stderr, "[the model calls the tool %s]\n", one_line(call.name).c_str());
     }
     const auto& g = reply.generation;
     if (g.finish == FinishReason::cancelled) {
+      if (interactive_)
+        interrupt_.clear();  // this Ctrl-C did its work; a later one is for the prompt
       std::fputs("[stopped]\n", stderr);
     } else if (g.finish == FinishReason::length) {
       std::fprintf(

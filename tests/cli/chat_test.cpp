@@ -70,12 +70,9 @@ class Terminal {
   std::string until(const std::string& words) {
     std::string seen;
     while (seen.find(words) == std::string::npos) {
-      pollfd poll_master = {master_, POLLIN, 0};
-      if (poll(&poll_master, 1, 120000) <= 0) break;  // a limit for a program that hangs
-      char chunk[4096];
-      const auto got = read(master_, chunk, sizeof chunk);
-      if (got <= 0) break;
-      seen.append(chunk, static_cast<std::size_t>(got));
+      const std::string chunk = read_some();
+      if (chunk.empty()) break;
+      seen += chunk;
     }
     CAPTURE(words, seen);
     CHECK(seen.find(words) != std::string::npos);
@@ -84,8 +81,7 @@ class Terminal {
 
   int exit_code() {
     int status = 0;
-    char chunk[4096];
-    while (read(master_, chunk, sizeof chunk) > 0) {  // so that it cannot block on output
+    while (!read_some().empty()) {  // so that it cannot block on output
     }
     waitpid(child_, &status, 0);
     child_ = -1;
@@ -93,6 +89,19 @@ class Terminal {
   }
 
  private:
+  // Empty at the end; ends a program that is silent for as long as only one that hangs is.
+  std::string read_some() const {
+    pollfd poll_master = {master_, POLLIN, 0};
+    if (poll(&poll_master, 1, 120000) <= 0) {
+      kill(child_, SIGKILL);
+      return {};
+    }
+    std::string chunk(4096, '\0');
+    const auto got = read(master_, chunk.data(), chunk.size());
+    chunk.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    return chunk;
+  }
+
   int master_ = -1;
   pid_t child_ = -1;
 };

@@ -30,7 +30,7 @@ endfunction()
 # For code whose own speed does not matter: half the compile time. At -O1 gcc 12 believes in overruns
 # of strings that cannot happen; the warnings that need optimisation are for -O3 and clang to find.
 function(nemo_compile_fast target)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1> $<$<CONFIG:RelWithDebInfo>:-O0>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE
       $<$<CONFIG:Release>:-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread;-Wno-maybe-uninitialized>)

@@ -45,7 +45,8 @@ struct Q8Row {
   }
 };
 
-/// Rows of a stored matrix, as they lie in the file.
+/// Rows of a stored matrix: as they lie in the file, or in a kernel table's own order, in which
+/// groups of `lanes` rows are interleaved (FormatKernels::to_kernel_order) and take the same bytes.
 struct WeightRows {
   const std::byte* data;  // [rows, row_bytes]
   std::int64_t row_bytes;
@@ -54,6 +55,7 @@ struct WeightRows {
   const std::byte* scales = nullptr;  // [rows, planes.stride]
   const std::byte* biases = nullptr;  // [rows, planes.stride] or null
   Planes planes = {};
+  std::int64_t lanes = 0;  // 0: file order; group g of kernel order starts at g * lanes * row_bytes
 
   [[gnu::always_inline]] MatrixBytes row(std::int64_t r) const noexcept {
     return {data + r * row_bytes, scales == nullptr ? nullptr : scales + r * planes.stride,
@@ -70,12 +72,20 @@ struct FormatKernels {
   /// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
   /// `acts` points at row 0 of the activations (float or Q8Row per `act`), `act_stride` in bytes,
   /// rows 64-byte aligned. A result depends only on its own weight row and activation row, not on
-  /// how rows were split over calls.
+  /// how rows were split over calls, nor on their order. In kernel order row0 and rows are
+  /// multiples of lanes.
   void (*matmul)(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                  std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                  std::byte* scratch) noexcept;
   /// Expands all columns of row r to float; the same bits on every instruction set.
   void (*decode_row)(const WeightRows& w, std::int64_t r, float* out) noexcept;
+  /// Rows that kernel order interleaves; 0 where a table has no such order for the format. Tables
+  /// with equal lanes have the same order.
+  std::int64_t lanes = 0;
+  /// Writes rows [row0, row0 + rows), multiples of lanes, of `from` in file order to `to` in kernel
+  /// order, losslessly: rows * row_bytes bytes. Null where lanes is 0.
+  void (*to_kernel_order)(const WeightRows& from, std::int64_t row0, std::int64_t rows,
+                          std::byte* to) noexcept = nullptr;
 };
 
 struct KvKernels;

@@ -1,6 +1,6 @@
 // Arbitrary bytes as a matrix of any weight format and as activations: every kernel table of this
 // CPU gives the reference's products, and the same bits however rows and tokens are split over
-// calls.
+// calls and whatever the order of the rows in memory.
 //
 // Bytes: format, rows, blocks a row, tokens, two that seed the splits, then activations and
 // weights, over and over from the start when they do not suffice.
@@ -43,18 +43,21 @@ std::vector<float> take_activations(Bytes& bytes, std::int64_t count) {
   return x;
 }
 
+/// y[tokens, ldy]
 std::vector<float> multiply(const FormatKernels& format, const StoredMatrix& m,
-                            const Activations& a, std::int64_t tokens, std::mt19937* splits) {
+                            const Activations& a, std::int64_t tokens, std::int64_t ldy,
+                            std::mt19937* splits) {
   AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
-  std::vector<float> y(at(tokens * m.rows));
+  std::vector<float> y(at(tokens * ldy));
+  const std::int64_t unit = std::max<std::int64_t>(m.lanes, 1);
   for (std::int64_t r = 0; r < m.rows;) {
     const std::int64_t height =
-        splits ? std::min<std::int64_t>(1 + (*splits)() % 20, m.rows - r) : m.rows;
+        splits ? std::min<std::int64_t>((1 + (*splits)() % 20) * unit, m.rows - r) : m.rows;
     for (std::int64_t t = 0; t < tokens;) {
       const std::int64_t count =
           splits ? std::min<std::int64_t>(1 + (*splits)() % 12, tokens - t) : tokens;
       format.matmul(m.view(), r, height, a.bytes.data() + t * a.stride, a.stride, count,
-                    y.data() + t * m.rows + r, m.rows, scratch.data());
+                    y.data() + t * ldy + r, ldy, scratch.data());
       t += count;
     }
     r += height;
@@ -74,10 +77,20 @@ void check(const Kernels& table, const StoredMatrix& m, DType type, const std::v
            std::int64_t tokens, unsigned seed, bool sane) {
   const FormatKernels& format = table.format(type);
   const Activations a = pack_activations(table, format.act, x, m.cols);
-  const auto whole = multiply(format, m, a, tokens, nullptr);
+  const auto whole = multiply(format, m, a, tokens, m.rows, nullptr);
   std::mt19937 splits(seed);
-  fuzz_require(same_bits(multiply(format, m, a, tokens, &splits), whole),
+  fuzz_require(same_bits(multiply(format, m, a, tokens, m.rows, &splits), whole),
                "products do not depend on how they are split over calls");
+  if (format.lanes != 0) {
+    const StoredMatrix ordered = in_kernel_order(format, m);
+    auto expected = whole;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::fill(expected.begin() + t * m.rows + ordered.rows, expected.begin() + (t + 1) * m.rows,
+                0.0f);
+    }
+    fuzz_require(same_bits(multiply(format, ordered, a, tokens, m.rows, &splits), expected),
+                 "products do not depend on the order of the rows in memory");
+  }
   if (!sane) return;
   // One rounding of each block's float operations; sums of subnormals round to their own grid.
   fuzz_require(ExactProducts(type, m, a.values).wrong(whole, 4e-5) == 0,

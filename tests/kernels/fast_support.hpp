@@ -75,8 +75,21 @@ struct StoredMatrix {
   std::int64_t rows;
   std::int64_t cols;
   std::int64_t row_bytes;
-  [[nodiscard]] WeightRows view() const { return {bytes.data(), row_bytes, cols}; }
+  std::int64_t lanes = 0;
+  [[nodiscard]] WeightRows view() const {
+    WeightRows w{bytes.data(), row_bytes, cols};
+    w.lanes = lanes;
+    return w;
+  }
 };
+
+/// The first rows of a matrix, a multiple of format.lanes, in that format's kernel order.
+inline StoredMatrix in_kernel_order(const FormatKernels& format, const StoredMatrix& m) {
+  StoredMatrix ordered{{}, m.rows / format.lanes * format.lanes, m.cols, m.row_bytes, format.lanes};
+  ordered.bytes.resize(at(ordered.rows * m.row_bytes));
+  format.to_kernel_order(m.view(), 0, ordered.rows, ordered.bytes.data());
+  return ordered;
+}
 
 inline StoredMatrix random_matrix(DType type, std::int64_t rows, std::int64_t cols,
                                   std::uint64_t seed) {

@@ -73,6 +73,14 @@ void compare(const Pair& pair, DType type, const StoredMatrix& m, std::int64_t r
       multiply(pair.unit[static_cast<int>(type)].matmul, m, row0, rows, a, tokens, ldy);
   const bool same = std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0;
   if (!same) CHECK(got == expected);
+  const FormatKernels& vectors = pair.vectors->format(type);
+  if (row0 % vectors.lanes == 0 && rows % vectors.lanes == 0) {
+    const auto ordered = multiply(pair.unit[static_cast<int>(type)].matmul,
+                                  in_kernel_order(vectors, m), row0, rows, a, tokens, ldy);
+    const bool equal =
+        std::memcmp(ordered.data(), expected.data(), ordered.size() * sizeof(float)) == 0;
+    if (!equal) CHECK(ordered == expected);
+  }
 #ifdef NEMO_HAVE_EMULATED_UNIT
   if (pair.emulated) {
     const UnitUse use = take_unit_use();
@@ -99,6 +107,7 @@ TEST_CASE("a matrix unit's products have the vector units' bits for every row an
           for (const std::int64_t rows : {1, 8, 9, 15, 17, 64, 81}) {
             compare(pair, type, m, 2, rows, a, tokens);
           }
+          for (const std::int64_t rows : {16, 64}) compare(pair, type, m, 16, rows, a, tokens);
         }
       }
       SUCCEED();
@@ -111,10 +120,10 @@ TEST_CASE("a matrix unit's products of wide rows and of many tokens are the vect
     for (const DType type : types_of(pair)) {
       // More columns than a slab's pass takes, then more than a panel holds.
       for (const std::int64_t cols : {2816, 16384 + 512}) {
-        const StoredMatrix m = random_matrix(type, 41, cols, 8);
+        const StoredMatrix m = random_matrix(type, 48, cols, 8);
         const Activations a =
             pack_activations(*pair.vectors, ActFormat::q8, random_floats(19 * cols, 1.0f, 6), cols);
-        compare(pair, type, m, 0, 41, a, 19);
+        for (const std::int64_t rows : {41, 48}) compare(pair, type, m, 0, rows, a, 19);
       }
       // More tokens than go through at once: by their codes (1 MiB) and by their factors (768 KiB).
       for (const std::int64_t cols : {256, 4096}) {

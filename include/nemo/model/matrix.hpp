@@ -22,6 +22,7 @@ struct Matrix {
   const std::byte* data = nullptr;  // [count, rows, row_bytes(type, cols)]
   std::vector<float> scales;        // empty, or one factor for all, or [count] (NVFP4)
   SideArrays side = {};             // of planar formats, and of stacks that lie in pieces
+  std::int64_t lanes = 0;           // of WeightRows; rows are a multiple of it
 
   [[nodiscard]] explicit operator bool() const noexcept { return count > 0; }
   /// Bytes of one row with all that belongs to it.
@@ -34,13 +35,13 @@ struct Matrix {
     const std::int64_t row = row_bytes(type, cols);
     if (!side.parts.empty()) {
       const MatrixBytes& part = side.parts[static_cast<std::size_t>(index)];
-      return {part.codes, row, cols, part.scales, part.biases, side.planes};
+      return {part.codes, row, cols, part.scales, part.biases, side.planes, lanes};
     }
     const std::int64_t first = index * rows;
     const auto at = [&](const std::byte* plane) {
       return plane == nullptr ? nullptr : plane + first * side.planes.stride;
     };
-    return {data + first * row, row, cols, at(side.scales), at(side.biases), side.planes};
+    return {data + first * row, row, cols, at(side.scales), at(side.biases), side.planes, lanes};
   }
   [[nodiscard]] float scale(std::int64_t index) const noexcept {
     if (scales.empty()) return 1.0f;

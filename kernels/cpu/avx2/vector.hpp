@@ -161,6 +161,10 @@ NEMO_SIMD I in_register(I v) {
   __asm__("" : "+x"(v));
   return v;
 }
+/// kLanes bytes, each in a word.
+NEMO_SIMD I load_byte_words(const void* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+}
 NEMO_SIMD I broadcast_word(const void* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, 4);

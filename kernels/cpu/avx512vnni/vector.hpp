@@ -140,6 +140,10 @@ NEMO_SIMD I in_register(I v) {
   __asm__("" : "+v"(v));
   return v;
 }
+/// kLanes bytes, each in a word.
+NEMO_SIMD I load_byte_words(const void* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
 NEMO_SIMD I broadcast_word(const void* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, 4);

@@ -16,11 +16,24 @@ void decode_by_reference(const WeightRows& w, std::int64_t r, float* out) noexce
   kReferenceKernels.formats[static_cast<int>(Block::kType)].decode_row(w, r, out);
 }
 
+/// The same for rows in either order, block by block where they lie in kernel order.
+template <class Block>
+void decode_ordered(const WeightRows& w, std::int64_t r, float* out) noexcept {
+  if (w.lanes == 0) return decode_by_reference<Block>(w, r, out);
+  alignas(64) std::byte block[sizeof(Block)];
+  const std::byte* p = w.data + r / kLanes * kLanes * w.row_bytes;
+  for (std::int64_t c = 0; c < w.cols; c += Block::kElements) {
+    block_of_row<Block>(p, static_cast<int>(r % kLanes), block);
+    decode_by_reference<Block>({block, sizeof(Block), Block::kElements}, 0, out + c);
+    p += kLanes * sizeof(Block);
+  }
+}
+
 /// Formats with an Unpack multiply in int8, all others in float.
 template <class Block>
 constexpr FormatKernels weight_format() {
   if constexpr (requires { Unpack<Block>::kGroup; }) {
-    return {ActFormat::q8, q8_matmul<Block>, decode_by_reference<Block>};
+    return {ActFormat::q8, q8_matmul<Block>, decode_ordered<Block>, kLanes, to_kernel_order<Block>};
   } else {
     return {ActFormat::f32, float_matmul<expand<Block>, typename Stored<Block>::Element>,
             expand_row<expand<Block>>};

@@ -1,5 +1,5 @@
 // Integer products with few tokens: each tile is used while it is in registers and weights stream
-// from memory in file order. Included after the instruction set's vector.hpp.
+// from memory as they lie there. Included after the instruction set's vector.hpp.
 #pragma once
 
 #include "q8_tiles-inl.hpp"
@@ -8,9 +8,9 @@ namespace nemo {
 namespace {
 
 /// sums[t] += (kLanes rows) . (token t) over `blocks` blocks; `ahead` is read into cache meanwhile.
-template <class Block, int kTokens>
-[[gnu::noinline]] void multiply_direct(const std::byte* p, std::int64_t stride, std::int64_t blocks,
-                                       const TokenSpan& span, F* sums, const std::byte* ahead) {
+template <class Block, int kTokens, class Blocks>
+[[gnu::noinline]] void multiply_direct(Blocks p, std::int64_t blocks, const TokenSpan& span,
+                                       F* sums, const std::byte* ahead) {
   using Layout = LayoutOf<Block>;
   constexpr int kTiles = Block::kElements / 32;
   constexpr int kTileBytes = kLanes * static_cast<int>(sizeof(Block)) / kTiles;  // as stored
@@ -19,38 +19,36 @@ template <class Block, int kTokens>
   F acc[kTokens];
   for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const BlockScales<Block> s(p, stride);
-    for_tiles<Block>(
-        p, stride, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
-          if (ahead != nullptr) {
-            // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
-            for (int line = 0; line < kTileBytes; line += 64) {
-              __builtin_prefetch(ahead + line, 0, 2);
-            }
-            ahead += kTileBytes;
-          }
-          add_tile<Layout, kTokens>(low, high, s.scale + tile * Layout::kGroups,
-                                    s.min + tile * Layout::kGroups, x, b * kTiles + tile, acc);
-        });
-    p += sizeof(Block);
+    const BlockScales<Block> s(p);
+    for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
+      if (ahead != nullptr) {
+        // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
+        for (int line = 0; line < kTileBytes; line += 64) {
+          __builtin_prefetch(ahead + line, 0, 2);
+        }
+        ahead += kTileBytes;
+      }
+      add_tile<Layout, Blocks>(low, high, s.scale + tile * Layout::kGroups,
+                               s.min + tile * Layout::kGroups, x, b * kTiles + tile, acc);
+    });
+    p.next();
   }
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
 /// multiply_direct for 1 .. kDirectGroup tokens.
-template <class Block, int kTokens = kDirectGroup>
-NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const std::byte* p, std::int64_t stride,
-                                   std::int64_t blocks, const TokenSpan& x, F* sums,
-                                   const std::byte* ahead) {
+template <class Block, int kTokens = kDirectGroup, class Blocks>
+NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const Blocks& p, std::int64_t blocks,
+                                   const TokenSpan& x, F* sums, const std::byte* ahead) {
   if (tokens == kTokens) {
-    multiply_direct<Block, kTokens>(p, stride, blocks, x, sums, ahead);
+    multiply_direct<Block, kTokens>(p, blocks, x, sums, ahead);
   } else if constexpr (kTokens > 1) {
-    multiply_direct_any<Block, kTokens - 1>(tokens, p, stride, blocks, x, sums, ahead);
+    multiply_direct_any<Block, kTokens - 1>(tokens, p, blocks, x, sums, ahead);
   }
 }
 
 /// Columns [0, cols) of all rows with up to kDirectTokens tokens.
-template <class Block>
+template <class Block, bool kKernelOrder>
 void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
                  const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
                  bool accumulate, std::byte* tail) noexcept {
@@ -74,7 +72,7 @@ void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, 
     const std::int64_t step = full ? cols : kPanelCols;
     for (std::int64_t c = 0; c < cols; c += step) {
       const std::int64_t width = cols - c < step ? cols - c : step;
-      const std::byte* from = w + r * row_bytes + bytes_of<Block>(c);
+      const std::byte* from = w + r * row_bytes + column_bytes<Block, kKernelOrder>(c);
       if (!full) copy_tail(from, row_bytes, height, bytes_of<Block>(width), tail);
       // The next kLanes rows follow in memory, which the hardware cannot see in kLanes short
       // streams: they are fetched line by line.
@@ -83,8 +81,9 @@ void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, 
         const TokenSpan some{x.codes + t * x.stride + c, x.stride,
                              x.aux + t * x.aux_stride + c / 32 * LayoutOf<Block>::kAux,
                              x.aux_stride};
-        multiply_direct_any<Block>(tokens - t < kDirectGroup ? tokens - t : kDirectGroup,
-                                   full ? from : tail, full ? row_bytes : bytes_of<Block>(width),
+        const auto blocks = blocks_at<Block, kKernelOrder>(
+            full ? from : tail, full ? row_bytes : bytes_of<Block>(width));
+        multiply_direct_any<Block>(tokens - t < kDirectGroup ? tokens - t : kDirectGroup, blocks,
                                    width / Block::kElements, some, acc + t,
                                    t == 0 ? ahead : nullptr);
       }

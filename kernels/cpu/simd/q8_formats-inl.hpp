@@ -1,47 +1,34 @@
 // How each block format becomes int8 codes and float scales for the integer products; included
 // after the instruction set's vector.hpp.
 //
-// Unpack<Block> works on one block of each of kLanes rows that lie `stride` bytes apart:
+// Unpack<Block> works on one block of each of kLanes rows, `b`: FileBlocks or KernelBlocks.
 //   value(element i of a row) = scale[i / kGroup] * (code[i] - kOffset) + min[i / kGroup]
 //   kMaxCode   bound of the unsigned codes; 128: signed codes, passed through signed_codes()
 //   kInner     32-element tiles that codes<tile>() knows at compile time; a block has
 //              kElements / 32 tiles in order, `outer` counts groups of kInner of them
-//   scales(p, stride, scale, min)           all scales of the block, lane = row
-//   codes<tile>(p, stride, outer, low, high) elements 0..15 and 16..31 of the tile, as load_rows
+//   scales(b, scale, min)             all scales of the block, lane = row
+//   codes<tile>(b, outer, low, high)  elements 0..15 and 16..31 of the tile, as b.codes(): with few
+//              exceptions the same operations on bytes serve both orders
+// and says, for weight_order-inl.hpp, how a block consists of fields:
+//   kScaleLast    the bytes that are no word lie at the end
+//   kFifthBitsAt  place of a word with a bit for each of 32 elements, 0: there is none
 #pragma once
 
-#include "lanes-inl.hpp"
+#include "weight_order-inl.hpp"
 
 #include <nemo/tensor/formats.hpp>
 
 namespace nemo {
 namespace {
 
-/// Words 0..3 of 16 bytes of every row, lane = row.
-struct RowWords {
-  I w[4];
-};
-NEMO_SIMD RowWords row_words(const std::byte* p, std::int64_t stride) {
-  I rows[4];
-  RowWords words;
-  load_rows(p, stride, rows);
-  transpose(rows, words.w);
-  return words;
-}
-
 NEMO_SIMD I low_nibbles(I v) { return and_bits(v, all_bytes(15)); }
 NEMO_SIMD I high_nibbles(I v) { return and_bits(shift_right<4>(v), all_bytes(15)); }
-/// Byte kByte of every word, unsigned.
-template <int kByte>
-NEMO_SIMD I byte_of(I v) {
-  return kByte == 3 ? shift_words_right<24>(v)
-                    : and_bits(shift_words_right<8 * kByte>(v), all_words(255));
-}
 
 /// 16 nibble pairs a row: low nibbles are elements 0..15, high nibbles 16..31.
-NEMO_SIMD void nibble_codes(const std::byte* p, std::int64_t stride, I (&low)[4], I (&high)[4]) {
+template <class Blocks>
+NEMO_SIMD void nibble_codes(const Blocks& b, int at, I (&low)[4], I (&high)[4]) {
   I q[4];
-  load_rows(p, stride, q);
+  b.codes(at, q);
   for (int g = 0; g < 4; ++g) {
     low[g] = low_nibbles(q[g]);
     high[g] = high_nibbles(q[g]);
@@ -70,25 +57,30 @@ constexpr CodeTable kIq4Codes = make_code_table(kIq4Levels, kSignedBias);
 constexpr int kE2m1Offset = 12;
 constexpr CodeTable kE2m1Codes = make_code_table(kE2m1Doubled, kE2m1Offset);
 
-template <class Block>
-struct Unpack;
+/// What most formats have in common.
+struct WordFields {
+  static constexpr bool kScaleLast = false;
+  static constexpr int kFifthBitsAt = 0;
+};
 
 /// d first, then nothing but codes.
-struct ScaleOnly {
+struct ScaleOnly : WordFields {
   static constexpr int kGroup = 32;
   static constexpr int kInner = 1;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
-    scale[0] = low_halves(row_words(p, stride).w[0]);
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    scale[0] = b.template half<0>();
   }
 };
 /// d, m first.
-struct ScaleAndMin {
+struct ScaleAndMin : WordFields {
   static constexpr int kGroup = 32;
   static constexpr int kInner = 1;
   static constexpr bool kHasMin = true;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F* min) {
-    const I word = row_words(p, stride).w[0];
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F* min) {
+    const I word = b.template word<0>();
     scale[0] = low_halves(word);
     min[0] = high_halves(word);
   }
@@ -98,10 +90,9 @@ template <>
 struct Unpack<BlockQ4_0> : ScaleOnly {
   static constexpr int kMaxCode = 15;
   static constexpr int kOffset = 8;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 2, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 2, low, high);
   }
 };
 
@@ -109,16 +100,15 @@ template <>
 struct Unpack<BlockQ4_1> : ScaleAndMin {
   static constexpr int kMaxCode = 15;
   static constexpr int kOffset = 0;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 4, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 4, low, high);
   }
 };
 
 /// Adds 16 to the codes whose bit is set in the 32-bit word at byte kAt of each row's 16 bytes.
-template <int kAt>
-NEMO_SIMD void fifth_bits(const std::byte* p, std::int64_t stride, I (&low)[4], I (&high)[4]) {
+template <int kAt, int kSize>
+NEMO_SIMD void fifth_bits(const FileBlocks<kSize>& b, I (&low)[4], I (&high)[4]) {
   alignas(16) static constexpr std::uint8_t kLow[16] = {
       kAt,     kAt,     kAt,     kAt,     kAt,     kAt,     kAt,     kAt,
       kAt + 1, kAt + 1, kAt + 1, kAt + 1, kAt + 1, kAt + 1, kAt + 1, kAt + 1};
@@ -129,34 +119,44 @@ NEMO_SIMD void fifth_bits(const std::byte* p, std::int64_t stride, I (&low)[4], 
   const I bits = broadcast_16_bytes(kBits);
   const I sixteen = all_bytes(16);
   I head[4];
-  load_rows(p, stride, head);
+  b.codes(0, head);
   for (int g = 0; g < 4; ++g) {
     low[g] = or_bits(low[g], where_bits(look_up(head[g], low_bytes), bits, sixteen));
     high[g] = or_bits(high[g], where_bits(look_up(head[g], high_bytes), bits, sixteen));
   }
 }
 
+template <int kAt, int kSize>
+NEMO_SIMD void fifth_bits(const KernelBlocks<kSize>& b, I (&low)[4], I (&high)[4]) {
+  const I bits = b.template word<kAt>();  // as bits_by_quads
+  const I sixteen = all_bytes(16);
+  unroll<4>([&](auto q) NEMO_SIMD_LAMBDA {
+    low[q.k] = or_bits(low[q.k], and_bits(shift_left<4 - decltype(q)::k>(bits), sixteen));
+    high[q.k] = or_bits(high[q.k], and_bits(shift_right<decltype(q)::k>(bits), sixteen));
+  });
+}
+
 template <>
 struct Unpack<BlockQ5_0> : ScaleOnly {
+  static constexpr int kFifthBitsAt = 2;
   static constexpr int kMaxCode = 31;
   static constexpr int kOffset = 16;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 6, stride, low, high);
-    fifth_bits<2>(p, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 6, low, high);
+    fifth_bits<kFifthBitsAt>(b, low, high);
   }
 };
 
 template <>
 struct Unpack<BlockQ5_1> : ScaleAndMin {
+  static constexpr int kFifthBitsAt = 4;
   static constexpr int kMaxCode = 31;
   static constexpr int kOffset = 0;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 8, stride, low, high);
-    fifth_bits<4>(p, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 8, low, high);
+    fifth_bits<kFifthBitsAt>(b, low, high);
   }
 };
 
@@ -164,11 +164,10 @@ template <>
 struct Unpack<BlockQ8_0> : ScaleOnly {
   static constexpr int kMaxCode = 128;
   static constexpr int kOffset = kSignedBias;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    load_rows(p + 2, stride, low);
-    load_rows(p + 18, stride, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    b.codes(2, low);
+    b.codes(18, high);
     for (int g = 0; g < 4; ++g) {
       low[g] = signed_codes(low[g]);
       high[g] = signed_codes(high[g]);
@@ -180,45 +179,45 @@ template <>
 struct Unpack<BlockIQ4_NL> : ScaleOnly {
   static constexpr int kMaxCode = 128;
   static constexpr int kOffset = kSignedBias;
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 2, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 2, low, high);
     table_codes(broadcast_16_bytes(kIq4Codes.bytes), low, high);
   }
 };
 
 template <>
-struct Unpack<BlockMXFP4> {
+struct Unpack<BlockMXFP4> : WordFields {
   static constexpr int kMaxCode = 24;
   static constexpr int kOffset = kE2m1Offset;
   static constexpr int kGroup = 32;
   static constexpr int kInner = 1;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
     // 2^(e-128); a subnormal for e < 2.
-    const I e = byte_of<0>(row_words(p, stride).w[0]);
+    const I e = b.template byte<0>();
     const I normal = shift_words_left<23>(add_words(e, all_words(-1)));
     const I subnormal = shift_words_left<21>(add_words(e, all_words(1)));
     scale[0] = as_floats(greater_words(e, all_words(1), normal, subnormal));
   }
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 1, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 1, low, high);
     table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
   }
 };
 
 template <>
-struct Unpack<BlockNVFP4> {
+struct Unpack<BlockNVFP4> : WordFields {
   static constexpr int kMaxCode = 24;
   static constexpr int kOffset = kE2m1Offset;
   static constexpr int kGroup = 16;
   static constexpr int kInner = 2;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
-    const I four = and_bits(row_words(p, stride).w[0], all_bytes(0x7f));
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    const I four = and_bits(b.template word<0>(), all_bytes(0x7f));
     unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
       const I x = byte_of<i.k>(four);
       // E4M3 bits moved to a float's place have the value u(x) * 2^-120, subnormals included;
@@ -227,27 +226,36 @@ struct Unpack<BlockNVFP4> {
       scale[i.k] = as_floats(bits) * F(0x1p119f);
     });
   }
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 4 + 16 * kTile, stride, low, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 4 + 16 * kTile, low, high);
     table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
-    for (int g = 0; g < 4; ++g) {  // each group of 16 is 8 low nibbles, then 8 high ones
-      const I first = interleave_low_halves(low[g], high[g]);
-      high[g] = interleave_high_halves(low[g], high[g]);
-      low[g] = first;
+    // Each group of 16 is 8 low nibbles, then 8 high ones.
+    if constexpr (Blocks::kKernelOrder) {
+      const I last[2] = {low[2], low[3]};
+      low[2] = high[0];
+      low[3] = high[1];
+      high[0] = last[0];
+      high[1] = last[1];
+    } else {
+      for (int g = 0; g < 4; ++g) {
+        const I first = interleave_low_halves(low[g], high[g]);
+        high[g] = interleave_high_halves(low[g], high[g]);
+        low[g] = first;
+      }
     }
   }
 };
 
 /// d, dmin and eight 6-bit (scale, min) pairs in the first 16 bytes.
-struct KScales {
+struct KScales : WordFields {
   static constexpr int kOffset = 0;
   static constexpr int kGroup = 32;
   static constexpr int kInner = 2;
   static constexpr bool kHasMin = true;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F* min) {
-    const RowWords head = row_words(p, stride);
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F* min) {
+    const RowWords head = b.template words<0>();
     const F d = low_halves(head.w[0]);
     const F minus_dmin = F(0.0f) - high_halves(head.w[0]);
     const I six = all_bytes(63);
@@ -265,11 +273,10 @@ struct KScales {
     });
   }
   /// Low (tile 0) or high (tile 1) nibbles of 32 bytes.
-  template <int kTile>
-  NEMO_SIMD static void nibbles(const std::byte* p, std::int64_t stride, I (&low)[4],
-                                I (&high)[4]) {
-    load_rows(p, stride, low);
-    load_rows(p + 16, stride, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void nibbles(const Blocks& b, int at, I (&low)[4], I (&high)[4]) {
+    b.codes(at, low);
+    b.codes(at + 16, high);
     for (int g = 0; g < 4; ++g) {
       low[g] = kTile == 0 ? low_nibbles(low[g]) : high_nibbles(low[g]);
       high[g] = kTile == 0 ? low_nibbles(high[g]) : high_nibbles(high[g]);
@@ -280,49 +287,49 @@ struct KScales {
 template <>
 struct Unpack<BlockQ4_K> : KScales {
   static constexpr int kMaxCode = 15;
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    nibbles<kTile>(p + 16 + 32 * outer, stride, low, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    nibbles<kTile>(b, 16 + 32 * outer, low, high);
   }
 };
 
-/// ORs `value` into the codes whose bit `bit` is set in the 32 bytes at p.
-NEMO_SIMD void high_bit(const std::byte* p, std::int64_t stride, int bit, int value, I (&low)[4],
-                        I (&high)[4]) {
+/// ORs `value` into the codes whose bit `bit` is set in the 32 bytes at byte `at`.
+template <class Blocks>
+NEMO_SIMD void high_bit(const Blocks& b, int at, int bit, int value, I (&low)[4], I (&high)[4]) {
   const I mask = all_bytes(1 << bit);
   const I add = all_bytes(value);
-  I a[4];
-  I b[4];
-  load_rows(p, stride, a);
-  load_rows(p + 16, stride, b);
+  I first[4];
+  I second[4];
+  b.codes(at, first);
+  b.codes(at + 16, second);
   for (int g = 0; g < 4; ++g) {
-    low[g] = or_bits(low[g], where_bits(a[g], mask, add));
-    high[g] = or_bits(high[g], where_bits(b[g], mask, add));
+    low[g] = or_bits(low[g], where_bits(first[g], mask, add));
+    high[g] = or_bits(high[g], where_bits(second[g], mask, add));
   }
 }
 
 template <>
 struct Unpack<BlockQ5_K> : KScales {
   static constexpr int kMaxCode = 31;
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    nibbles<kTile>(p + 48 + 32 * outer, stride, low, high);
-    high_bit(p + 16, stride, 2 * outer + kTile, 16, low, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    nibbles<kTile>(b, 48 + 32 * outer, low, high);
+    high_bit(b, 16, 2 * outer + kTile, 16, low, high);
   }
 };
 
 template <>
-struct Unpack<BlockQ6_K> {
+struct Unpack<BlockQ6_K> : WordFields {
+  static constexpr bool kScaleLast = true;
   static constexpr int kMaxCode = 63;
   static constexpr int kOffset = 32;
   static constexpr int kGroup = 16;
   static constexpr int kInner = 4;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
-    const RowWords sixteen = row_words(p + 192, stride);
-    const F d = high_halves(row_words(p + 194, stride).w[3]);
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    const RowWords sixteen = b.template words<192>();
+    const F d = b.template half<208>();
     unroll<16>([&](auto i) NEMO_SIMD_LAMBDA {
       scale[i.k] = d * to_floats(signed_byte<i.k % 4>(sixteen.w[i.k / 4]));
     });
@@ -335,27 +342,25 @@ struct Unpack<BlockQ6_K> {
     if constexpr (kTile == 3) v = shift_right<2>(v);
     return and_bits(v, all_bytes(48));
   }
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    KScales::nibbles<kTile / 2>(p + 64 * outer + 32 * (kTile % 2), stride, low, high);
-    const std::byte* top = p + 128 + 32 * outer;
-    I a[4];
-    I b[4];
-    load_rows(top, stride, a);
-    load_rows(top + 16, stride, b);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    KScales::nibbles<kTile / 2>(b, 64 * outer + 32 * (kTile % 2), low, high);
+    I first[4];
+    I second[4];
+    b.codes(128 + 32 * outer, first);
+    b.codes(144 + 32 * outer, second);
     for (int g = 0; g < 4; ++g) {
-      low[g] = or_bits(low[g], top_bits<kTile>(a[g]));
-      high[g] = or_bits(high[g], top_bits<kTile>(b[g]));
+      low[g] = or_bits(low[g], top_bits<kTile>(first[g]));
+      high[g] = or_bits(high[g], top_bits<kTile>(second[g]));
     }
   }
 };
 
-/// Bits 2*kTile, 2*kTile + 1 of 32 bytes.
-template <int kTile>
-NEMO_SIMD void bit_pairs(const std::byte* p, std::int64_t stride, I (&low)[4], I (&high)[4]) {
-  load_rows(p, stride, low);
-  load_rows(p + 16, stride, high);
+/// Bits 2*kTile, 2*kTile + 1 of the 32 bytes at byte `at`.
+template <int kTile, class Blocks>
+NEMO_SIMD void bit_pairs(const Blocks& b, int at, I (&low)[4], I (&high)[4]) {
+  b.codes(at, low);
+  b.codes(at + 16, high);
   for (int g = 0; g < 4; ++g) {
     low[g] = and_bits(shift_right<2 * kTile>(low[g]), all_bytes(3));
     high[g] = and_bits(shift_right<2 * kTile>(high[g]), all_bytes(3));
@@ -363,15 +368,16 @@ NEMO_SIMD void bit_pairs(const std::byte* p, std::int64_t stride, I (&low)[4], I
 }
 
 template <>
-struct Unpack<BlockQ2_K> {
+struct Unpack<BlockQ2_K> : WordFields {
   static constexpr int kMaxCode = 3;
   static constexpr int kOffset = 0;
   static constexpr int kGroup = 16;
   static constexpr int kInner = 4;
   static constexpr bool kHasMin = true;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F* min) {
-    const RowWords sixteen = row_words(p, stride);
-    const I word = row_words(p + 68, stride).w[3];
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F* min) {
+    const RowWords sixteen = b.template words<0>();
+    const I word = b.template word<80>();
     const F d = low_halves(word);
     const F minus_dmin = F(0.0f) - high_halves(word);
     unroll<16>([&](auto i) NEMO_SIMD_LAMBDA {
@@ -380,27 +386,24 @@ struct Unpack<BlockQ2_K> {
       min[i.k] = minus_dmin * to_floats(shift_words_right<4>(both));
     });
   }
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    bit_pairs<kTile>(p + 16 + 32 * outer, stride, low, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    bit_pairs<kTile>(b, 16 + 32 * outer, low, high);
   }
 };
 
 template <>
-struct Unpack<BlockQ3_K> {
+struct Unpack<BlockQ3_K> : WordFields {
+  static constexpr bool kScaleLast = true;
   static constexpr int kMaxCode = 7;
   static constexpr int kOffset = 4;
   static constexpr int kGroup = 16;
   static constexpr int kInner = 4;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
-    I tail[4];  // the last 16 bytes of the block: 2 of qs, 12 of scales, d
-    RowWords words;
-    load_rows(p + 94, stride, tail);
-    for (I& v : tail) v = drop_bytes<2>(v);
-    transpose(tail, words.w);
-    const F d = low_halves(words.w[3]);
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    const RowWords words = b.template words<96, 3>();
+    const F d = b.template half<108>();
     unroll<4>([&](auto j) NEMO_SIMD_LAMBDA {  // groups 4j .. 4j+3
       const I low = and_bits(shift_right<4 * (j.k / 2)>(words.w[j.k % 2]), all_bytes(15));
       const I high = and_bits(shift_right<2 * j.k>(words.w[2]), all_bytes(3));
@@ -410,23 +413,23 @@ struct Unpack<BlockQ3_K> {
       });
     });
   }
-  template <int kTile>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    bit_pairs<kTile>(p + 32 + 32 * outer, stride, low, high);
-    high_bit(p, stride, 4 * outer + kTile, 4, low, high);
+  template <int kTile, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    bit_pairs<kTile>(b, 32 + 32 * outer, low, high);
+    high_bit(b, 0, 4 * outer + kTile, 4, low, high);
   }
 };
 
 template <>
-struct Unpack<BlockIQ4_XS> {
+struct Unpack<BlockIQ4_XS> : WordFields {
   static constexpr int kMaxCode = 128;
   static constexpr int kOffset = kSignedBias;
   static constexpr int kGroup = 32;
   static constexpr int kInner = 1;
   static constexpr bool kHasMin = false;
-  NEMO_SIMD static void scales(const std::byte* p, std::int64_t stride, F* scale, F*) {
-    const RowWords head = row_words(p, stride);
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    const RowWords head = b.template words<0>();
     const F d = low_halves(head.w[0]);
     unroll<8>([&](auto i) NEMO_SIMD_LAMBDA {
       const I low = and_bits(shift_words_right<4 * i.k>(head.w[1]), all_words(15));
@@ -435,10 +438,9 @@ struct Unpack<BlockIQ4_XS> {
       scale[i.k] = d * to_floats(add_words(six, all_words(-32)));
     });
   }
-  template <int>
-  NEMO_SIMD static void codes(const std::byte* p, std::int64_t stride, int outer, I (&low)[4],
-                              I (&high)[4]) {
-    nibble_codes(p + 8 + 16 * outer, stride, low, high);
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int outer, I (&low)[4], I (&high)[4]) {
+    nibble_codes(b, 8 + 16 * outer, low, high);
     table_codes(broadcast_16_bytes(kIq4Codes.bytes), low, high);
   }
 };

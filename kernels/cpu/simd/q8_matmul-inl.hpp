@@ -16,10 +16,10 @@ constexpr std::int64_t kAuxBytes = 768 << 10;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 9 / 8;  // at most 1.125 B a column
 constexpr std::int64_t kPanelBytes = std::int64_t{kMatmulScratchBytes} - kAuxBytes - kTailBytes;
 
-template <class Block>
-void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
-               std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
-               std::byte* scratch) noexcept {
+template <class Block, bool kKernelOrder>
+void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                       const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                       float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   using Layout = LayoutOf<Block>;
   static_assert(kPanelCols / 32 * Layout::kBytes <= kPanelBytes && kPanelSlabBytes <= kPanelBytes);
   auto* aux = reinterpret_cast<float*>(scratch);
@@ -32,7 +32,7 @@ void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const 
   for (std::int64_t c = 0; c < w.cols; c += piece_cols) {
     const std::int64_t width = w.cols - c < piece_cols ? w.cols - c : piece_cols;
     const std::int64_t aux_stride = width / 32 * Layout::kAux;
-    const std::byte* first = w.data + row0 * w.row_bytes + bytes_of<Block>(c);
+    const std::byte* first = w.data + row0 * w.row_bytes + column_bytes<Block, kKernelOrder>(c);
     const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kPanelTokens * kPanelTokens;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
@@ -42,12 +42,23 @@ void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const 
       const TokenSpan x{rows_of_tokens + c, act_stride, aux, aux_stride};
       float* out = y + t * ldy;
       if (direct) {
-        direct_rows<Block>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0, tail);
+        direct_rows<Block, kKernelOrder>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0,
+                                         tail);
       } else {
-        panel_rows<Block>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0, tail, panels);
+        panel_rows<Block, kKernelOrder>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0,
+                                        tail, panels);
       }
     }
   }
+}
+
+template <class Block>
+void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
+               std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+               std::byte* scratch) noexcept {
+  const auto multiply =
+      w.lanes == 0 ? q8_matmul_ordered<Block, false> : q8_matmul_ordered<Block, true>;
+  multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
 }
 
 }  // namespace

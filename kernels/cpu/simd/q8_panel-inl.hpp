@@ -11,41 +11,38 @@ constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share act
 
 /// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
 /// every code, modulo 256.
-template <class Block, int kAdd = 0>
-void unpack_panel(const std::byte* p, std::int64_t stride, std::int64_t blocks,
-                  std::byte* __restrict panel) noexcept {
+template <class Block, int kAdd = 0, class Blocks>
+void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel) noexcept {
   using Layout = LayoutOf<Block>;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const BlockScales<Block> s(p, stride);
-    for_tiles<Block>(p, stride,
-                     [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
-                       I quads[8];
-                       transpose(low, quads);
-                       transpose(high, quads + 4);
-                       for (int q = 0; q < 8; ++q) {
-                         if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
-                         store_bytes(quads[q], panel + q * kLaneBytes);
-                       }
-                       auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
-                       for (int g = 0; g < Layout::kGroups; ++g) {
-                         store(s.scale[tile * Layout::kGroups + g], floats);
-                         floats += kLanes;
-                       }
-                       if constexpr (Layout::kHasMin) {
-                         for (int g = 0; g < Layout::kGroups; ++g) {
-                           store(s.min[tile * Layout::kGroups + g], floats);
-                           floats += kLanes;
-                         }
-                       }
-                       panel += Layout::kBytes;
-                     });
-    p += sizeof(Block);
+    const BlockScales<Block> s(p);
+    for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
+      I quads[8];
+      quads_of<Blocks>(low, high, quads);
+      for (int q = 0; q < 8; ++q) {
+        if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
+        store_bytes(quads[q], panel + q * kLaneBytes);
+      }
+      auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
+      for (int g = 0; g < Layout::kGroups; ++g) {
+        store(s.scale[tile * Layout::kGroups + g], floats);
+        floats += kLanes;
+      }
+      if constexpr (Layout::kHasMin) {
+        for (int g = 0; g < Layout::kGroups; ++g) {
+          store(s.min[tile * Layout::kGroups + g], floats);
+          floats += kLanes;
+        }
+      }
+      panel += Layout::kBytes;
+    });
+    p.next();
   }
 }
 
 /// Panels of all rows, one after the other; `tail` takes a copy of the last rows if they do not
 /// fill a panel.
-template <class Block, int kAdd = 0>
+template <class Block, bool kKernelOrder, int kAdd = 0>
 void unpack_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
                  std::byte* tail, std::byte* panels) noexcept {
   const std::int64_t panel_bytes = cols / 32 * LayoutOf<Block>::kBytes;
@@ -53,9 +50,11 @@ void unpack_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, 
     const std::byte* row = w + r * row_bytes;
     if (rows - r < kLanes) {
       copy_tail(row, row_bytes, rows - r, bytes_of<Block>(cols), tail);
-      unpack_panel<Block, kAdd>(tail, bytes_of<Block>(cols), cols / Block::kElements, panels);
+      unpack_panel<Block, kAdd>(blocks_at<Block, kKernelOrder>(tail, bytes_of<Block>(cols)),
+                                cols / Block::kElements, panels);
     } else {
-      unpack_panel<Block, kAdd>(row, row_bytes, cols / Block::kElements, panels);
+      unpack_panel<Block, kAdd>(blocks_at<Block, kKernelOrder>(row, row_bytes),
+                                cols / Block::kElements, panels);
     }
   }
 }
@@ -139,7 +138,7 @@ NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, s
 }
 
 /// Columns [0, cols) of all rows, cols <= kPanelCols, with any number of tokens.
-template <class Block>
+template <class Block, bool kKernelOrder>
 void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
                 const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
                 bool accumulate, std::byte* tail, std::byte* panels) noexcept {
@@ -150,7 +149,7 @@ void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, s
   const std::int64_t slab_rows = (fitting < 1 ? 1 : fitting > 8 ? 8 : fitting) * kLanes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows<Block>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail, panels);
+    unpack_rows<Block, kKernelOrder>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail, panels);
     Ahead ahead;
     if (end < rows && row_bytes == bytes_of<Block>(cols)) {
       ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,

@@ -65,6 +65,20 @@ void prepare_aux(const std::byte* acts, std::int64_t act_stride, std::int64_t co
   }
 }
 
+/// The code quads of a tile, from what Unpack gives.
+template <class Blocks>
+NEMO_SIMD void quads_of(const I (&low)[4], const I (&high)[4], I (&quads)[8]) {
+  if constexpr (Blocks::kKernelOrder) {
+    for (int q = 0; q < 4; ++q) {
+      quads[q] = low[q];
+      quads[4 + q] = high[q];
+    }
+  } else {
+    transpose(low, quads);
+    transpose(high, quads + 4);
+  }
+}
+
 /// One group's contribution to f.
 template <class Layout>
 NEMO_SIMD F scaled(I dot, F scale, F min, F sum, F f, bool first) {
@@ -74,7 +88,7 @@ NEMO_SIMD F scaled(I dot, F scale, F min, F sum, F f, bool first) {
 }
 
 /// Adds one tile's products, its codes in registers, to acc[t].
-template <class Layout, int kTokens>
+template <class Layout, class Blocks, int kTokens>
 NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, const F* min,
                         const TokenSpan& x, std::int64_t tile, F (&acc)[kTokens]) {
   using Product = typename Layout::Product;
@@ -82,7 +96,7 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
   const std::byte* codes = x.codes + 32 * tile;
   const float* aux = x.aux + Layout::kAux * tile;
   I dots[kGroups][kTokens];
-  if constexpr (kTokens <= kRowTokens) {
+  if constexpr (!Blocks::kKernelOrder && kTokens <= kRowTokens) {
     if constexpr (kGroups == 1) {
       Product::template rows32<kTokens>(low, high, codes, x.stride, dots[0]);
     } else {
@@ -98,8 +112,7 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
     }
   } else {
     I quads[8];
-    transpose(low, quads);
-    transpose(high, quads + 4);
+    quads_of<Blocks>(low, high, quads);
     for (int g = 0; g < kGroups; ++g) {
       for (int t = 0; t < kTokens; ++t) {
         dots[g][t] =
@@ -120,15 +133,15 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
 }
 
 /// The tiles of one block of kLanes rows, in order: fn(tile, low, high).
-template <class Block, class Fn>
-NEMO_SIMD void for_tiles(const std::byte* p, std::int64_t stride, Fn fn) {
+template <class Block, class Blocks, class Fn>
+NEMO_SIMD void for_tiles(const Blocks& b, Fn fn) {
   using U = Unpack<Block>;
   constexpr int kOuter = Block::kElements / 32 / U::kInner;
   for (int outer = 0; outer < kOuter; ++outer) {
     unroll<U::kInner>([&](auto inner) NEMO_SIMD_LAMBDA {
       I low[4];
       I high[4];
-      U::template codes<inner.k>(p, stride, outer, low, high);
+      U::template codes<decltype(inner)::k>(b, outer, low, high);
       fn(outer * U::kInner + inner.k, low, high);
     });
   }
@@ -141,14 +154,30 @@ struct BlockScales {
   static constexpr int kCount = Block::kElements / 32 * kGroups;
   F scale[kCount];
   F min[kCount];
-  NEMO_SIMD BlockScales(const std::byte* p, std::int64_t stride) {
-    Unpack<Block>::scales(p, stride, scale, min);
+  template <class Blocks>
+  NEMO_SIMD explicit BlockScales(const Blocks& b) {
+    Unpack<Block>::scales(b, scale, min);
   }
 };
 
 template <class Block>
 constexpr std::int64_t bytes_of(std::int64_t cols) {
   return cols / Block::kElements * static_cast<std::int64_t>(sizeof(Block));
+}
+
+/// How rows of Blocks' order follow each other: bytes from a row group's first column to column
+/// `cols`, and the blocks at p, rows `stride` bytes apart where they do not lie together.
+template <class Block, bool kKernelOrder>
+constexpr std::int64_t column_bytes(std::int64_t cols) {
+  return bytes_of<Block>(cols) * (kKernelOrder ? kLanes : 1);
+}
+template <class Block, bool kKernelOrder>
+NEMO_SIMD auto blocks_at(const std::byte* p, std::int64_t stride) {
+  if constexpr (kKernelOrder) {
+    return KernelBlocks<sizeof(Block)>{p};
+  } else {
+    return FileBlocks<sizeof(Block)>{p, stride};
+  }
 }
 
 /// Copies `rows` row pieces of `bytes` bytes and fills up to kLanes rows with zeros.

@@ -164,7 +164,7 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
 
 /// Columns [0, cols) of all rows, cols <= kPanelCols. factors: [blocks of kLanes tokens, tiles,
 /// kFactors].
-template <class Block, class Unit>
+template <class Block, bool kKernelOrder, class Unit>
 void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
                const std::byte* codes, std::int64_t act_stride, const float* factors,
                std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
@@ -179,8 +179,8 @@ void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, st
   std::int64_t configured = 0;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows<Block, -Unpack<Block>::kOffset>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail,
-                                                panels);
+    unpack_rows<Block, kKernelOrder, -Unpack<Block>::kOffset>(w + r0 * row_bytes, row_bytes,
+                                                              end - r0, cols, tail, panels);
     Ahead ahead;
     if (end < rows && row_bytes == bytes_of<Block>(cols)) {
       ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,
@@ -241,9 +241,11 @@ void unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
                                 count - i < kLanes ? count - i : kLanes,
                                 factors + i / kLanes * block_floats);
       }
-      unit_rows<Block, Unit>(w.data + row0 * w.row_bytes + bytes_of<Block>(c), w.row_bytes, rows,
-                             width, rows_of_tokens + c, act_stride, factors, count, y + t * ldy,
-                             ldy, c > 0, tail, panels, ring);
+      const auto multiply =
+          w.lanes == 0 ? unit_rows<Block, false, Unit> : unit_rows<Block, true, Unit>;
+      multiply(w.data + row0 * w.row_bytes + bytes_of<Block>(c) * (w.lanes == 0 ? 1 : kLanes),
+               w.row_bytes, rows, width, rows_of_tokens + c, act_stride, factors, count,
+               y + t * ldy, ldy, c > 0, tail, panels, ring);
     }
   }
   Unit::release();

@@ -61,7 +61,7 @@ class SplitReader {
         splits_.push_back({.add_prefix_space = true});
       }
       if (node["use_regex"].boolean(true)) {
-        splits_.push_back({.pattern = std::string(kByteLevelSplit)});
+        splits_.emplace_back().pattern = kByteLevelSplit;
       }
     } else if (type == "Split") {
       splits_.push_back(read_split(node));

@@ -9,5 +9,6 @@ namespace nemo {
 extern const KvKernels kReferenceKvKernels;
 extern const KvKernels kAvx2KvKernels;
 extern const KvKernels kAvx512VnniKvKernels;
+extern const KvKernels kNeonKvKernels;
 
 }  // namespace nemo

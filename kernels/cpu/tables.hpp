@@ -8,9 +8,10 @@
 namespace nemo {
 
 extern const Kernels kReferenceKernels;
-// Defined only where CMake builds their folder (NEMO_HAVE_AVX2, NEMO_HAVE_AVX512VNNI).
+// Defined only where CMake builds their folder (NEMO_HAVE_AVX2 and so on).
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
+extern const Kernels kNeonKernels;
 
 /// What the `amx` table has of its own; everything else is the `avx512vnni` table's.
 struct AmxKernels {

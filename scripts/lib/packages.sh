@@ -13,6 +13,9 @@ nemo_packages() {
     debian:format) printf '%s\n' clang-format git ;;
     debian:clang) printf '%s\n' clang libomp-dev libclang-rt-14-dev ;;
     debian:tidy) printf '%s\n' clang-tidy ;;
+    debian:arm64)  # the cross compiler, the emulator, and the libraries of programs that it runs
+      printf '%s\n' g++-aarch64-linux-gnu qemu-user libpcre2-dev:arm64 libgomp1:arm64 \
+        libstdc++6:arm64 ;;
     brew:program) printf '%s\n' cmake ninja pkgconf pcre2 nlohmann-json xsimd cli11 libomp ;;
     brew:tests) printf '%s\n' catch2 eigen ;;
     brew:format) printf '%s\n' clang-format ;;
@@ -40,11 +43,14 @@ nemo_quietly() {
 
 # nemo_missing_debian PACKAGE...: those of them that are not installed, one a line.
 nemo_missing_debian() {
-  local installed package
+  local installed package native
+  native=$(dpkg --print-architecture)
   # dpkg-query exits 1 when it does not know one of the names: that one is then missing.
-  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null) || true
+  installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}:${Architecture}\n' "$@" 2>/dev/null) ||
+    true
   for package in "$@"; do
-    grep -qxF "installed $package" <<<"$installed" || printf '%s\n' "$package"
+    grep -qxF -e "installed $package" -e "installed $package:$native" -e "installed $package:all" \
+      <<<"$installed" || printf '%s\n' "$package"
   done
 }
 
@@ -121,6 +127,12 @@ nemo_install_packages() {
     fi
   fi
   nemo_say "Installing: ${missing[*]}"
+  # Packages of another architecture (NAME:arm64) are unknown until dpkg is told of it.
+  local architecture architectures
+  architectures=$(printf '%s\n' "${missing[@]}" | sed -n 's/.*://p' | sort -u)
+  for architecture in $architectures; do
+    ${prefix[@]+"${prefix[@]}"} dpkg --add-architecture "$architecture"
+  done
   if ! nemo_apt ${prefix[@]+"${prefix[@]}"} -- "${missing[@]}"; then
     nemo_say "Could not install these packages. Is this machine online? By hand, as root:"
     nemo_say "  apt-get install ${missing[*]}"

@@ -9,7 +9,7 @@ shift
 # W, V and u are the symbols of which the linker keeps one. Those whose name carries the instruction
 # set (its namespace, or xsimd's architecture tag) exist only for it.
 if shared=$("$nm" --demangle --defined-only --format=posix "$@" | grep -E ' [WVu] ' |
-  grep -viE 'avx2|avx512|fma3'); then
+  grep -viE 'avx2|avx512|fma3|neon'); then
   echo "inline functions that baseline code may get from these kernels:"
   sed -E 's/ [WVu] [0-9a-f ]*$//' <<<"$shared" | sort -u
   echo "put them into a namespace of the instruction set, or make them always_inline"

@@ -224,6 +224,10 @@ NEMO_SIMD I spread_bits(const void* p) {
 }
 /// table[index & 15] where both 128-bit lanes of `table` hold the same 16 bytes; 0 for index > 127.
 NEMO_SIMD I look_up(I table, I index) { return _mm256_shuffle_epi8(table, index); }
+/// table[index], 0 for index > 15; index < 128.
+NEMO_SIMD I look_up_or_zero(I table, I index) {
+  return look_up(table, add_bytes(index, all_bytes(0x70)));
+}
 /// Shifts each 128-bit lane right by kBytes bytes.
 template <int kBytes>
 NEMO_SIMD I drop_bytes(I v) {

@@ -6,6 +6,8 @@
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 #include <nemo/kernels.hpp>
@@ -47,6 +49,16 @@ std::vector<std::string_view> ask() {
   add("sve", (first & HWCAP_SVE) != 0);
   add("i8mm", (second & HWCAP2_I8MM) != 0);
   add("bf16", (second & HWCAP2_BF16) != 0);
+#elif defined(__aarch64__) && defined(__APPLE__)
+  const auto has = [](const char* name) {
+    int value = 0;
+    std::size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  add("asimd", true);  // part of the architecture
+  add("asimddp", has("hw.optional.arm.FEAT_DotProd"));
+  add("i8mm", has("hw.optional.arm.FEAT_I8MM"));
+  add("bf16", has("hw.optional.arm.FEAT_BF16"));
 #endif
   return found;
 }

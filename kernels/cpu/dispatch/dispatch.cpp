@@ -1,5 +1,6 @@
 // Chooses the kernel table once: the fastest whose instructions this CPU and operating system have.
 #include <algorithm>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,17 @@ std::string_view missing_for_avx2() noexcept {
 #undef NEMO_NEED
 #endif
 
+#if defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON)
+/// The first of the features that the CPU does not report, or nothing.
+std::string_view missing_of(std::initializer_list<std::string_view> features) noexcept {
+  const auto found = cpu_features();
+  for (const std::string_view feature : features) {
+    if (std::find(found.begin(), found.end(), feature) == found.end()) return feature;
+  }
+  return "";
+}
+#endif
+
 #ifdef NEMO_HAVE_AMX
 /// Linux gives tile registers, 8 KiB a thread, to the processes that ask; once is enough.
 bool may_use_tiles() noexcept {
@@ -62,9 +74,8 @@ bool may_use_tiles() noexcept {
 
 std::string_view missing_for_amx() noexcept {
   if (const std::string_view missing = missing_for_avx512vnni(); !missing.empty()) return missing;
-  for (const std::string_view feature : {"amx-tile", "amx-int8"}) {
-    const auto found = cpu_features();
-    if (std::find(found.begin(), found.end(), feature) == found.end()) return feature;
+  if (const std::string_view missing = missing_of({"amx-tile", "amx-int8"}); !missing.empty()) {
+    return missing;
   }
   return may_use_tiles() ? "" : "amx-tile enabled by the operating system";
 }
@@ -100,6 +111,9 @@ std::vector<KernelChoice> choices() {
 #endif
 #ifdef NEMO_HAVE_AMX
   all.push_back({&amx_kernels(), missing_for_amx()});
+#endif
+#ifdef NEMO_HAVE_NEON
+  all.push_back({&kNeonKernels, missing_of({"asimd", "asimddp"})});
 #endif
   return all;
 }

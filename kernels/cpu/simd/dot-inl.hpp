@@ -11,7 +11,7 @@ namespace {
 /// out[i] = a_i . {b_0, b_1, b_2, b_3} over k elements; B is float, Half or BFloat16.
 template <int kRows, class B>
 NEMO_SIMD void dot_tile(const float* a, std::int64_t lda, const B* const (&b)[4], std::int64_t k,
-                        __m128 (&out)[kRows]) {
+                        Four (&out)[kRows]) {
   F acc[kRows][4];
   for (auto& row : acc) {
     for (F& v : row) v = F(0.0f);
@@ -28,20 +28,20 @@ NEMO_SIMD void dot_tile(const float* a, std::int64_t lda, const B* const (&b)[4]
 }
 
 /// Writes the first n <= 4 values.
-NEMO_SIMD void put4(__m128 v, float* c, std::int64_t n, bool accumulate) {
+NEMO_SIMD void put4(Four v, float* c, std::int64_t n, bool accumulate) {
   if (n == 4) {
-    _mm_storeu_ps(c, accumulate ? _mm_add_ps(_mm_loadu_ps(c), v) : v);
+    store_four(accumulate ? load_four(c) + v : v, c);
     return;
   }
-  alignas(16) float values[4];
-  _mm_store_ps(values, v);
+  float values[4];
+  store_four(v, values);
   for (std::int64_t j = 0; j < n; ++j) c[j] = accumulate ? c[j] + values[j] : values[j];
 }
 
 template <int kRows, class B>
 NEMO_SIMD void dot_rows(const float* a, std::int64_t lda, const B* const (&b)[4], std::int64_t k,
                         float* c, std::int64_t ldc, std::int64_t n, bool accumulate) {
-  __m128 out[kRows];
+  Four out[kRows];
   dot_tile<kRows>(a, lda, b, k, out);
   for (int i = 0; i < kRows; ++i) put4(out[i], c + i * ldc, n, accumulate);
 }

@@ -163,11 +163,11 @@ class CodeRows {
     if constexpr (kTables == 1) {
       return look_up(tables[0], code);
     } else {
-      // In the table of a code's own high bits its index is 0x70..0x7f, in others above: 0.
+      // In the table of a code's own high bits its index is in [0, 16), in others above: 0.
       I byte = all_bytes(0);
       for (int n = 0; n < kTables; ++n) {
-        const I index = add_bytes(xor_bits(code, all_bytes(n << 4)), all_bytes(0x70));
-        byte = or_bits(byte, look_up(tables[n], index));
+        const I index = xor_bits(code, all_bytes(n << 4));
+        byte = or_bits(byte, look_up_or_zero(tables[n], index));
       }
       return byte;
     }

@@ -117,8 +117,8 @@ NEMO_SIMD void ssm_rows(float* state, const float* x, const float* b, const floa
     }
   });
   if constexpr (kRows == 4) {
-    _mm_storeu_ps(y, _mm_add_ps(sums(total[0], total[1], total[2], total[3]),
-                                _mm_mul_ps(_mm_set1_ps(d), _mm_loadu_ps(x))));
+    const Four all = sums(total[0], total[1], total[2], total[3]);
+    store_four(all + d * load_four(x), y);
   } else {
     y[0] = sum(total[0]) + d * x[0];
   }

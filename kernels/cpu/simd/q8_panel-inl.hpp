@@ -86,6 +86,7 @@ void multiply_panel(const std::byte* panel, std::int64_t tiles, const TokenSpan&
   const std::byte* line = ahead.at;
   const std::int64_t lines = ahead.lines_per_tile;
   F acc[kTokens];
+#pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     const float* from = y + t * ldy;
     acc[t] = !accumulate ? F(0.0f) : rows == kLanes ? load(from) : load_first(from, rows);
@@ -115,6 +116,7 @@ void multiply_panel(const std::byte* panel, std::int64_t tiles, const TokenSpan&
     codes += 32;
     aux += Layout::kAux;
   }
+#pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     if (rows == kLanes) {
       store(acc[t], y + t * ldy);

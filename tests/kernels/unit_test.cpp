@@ -1,5 +1,5 @@
-// Products on a matrix unit, AMX or an emulated one, against the vector units' products: the same
-// bits.
+// Products on a matrix unit (AMX, an emulated one, NEON's int8 matrix instructions) against the
+// vector units' products: the same bits.
 #include "catch.hpp"
 #include "fast_support.hpp"
 
@@ -36,8 +36,12 @@ std::vector<Pair> pairs() {
     all.push_back({"emulated", kEmulatedUnitProducts.formats, avx2, true});
   }
 #endif
-  if (const Kernels* amx = find_table("amx")) {
-    all.push_back({"amx", amx->formats, find_table("avx512vnni"), false});
+  const std::pair<const char*, const char*> tables[] = {{"amx", "avx512vnni"},
+                                                        {"neon_i8mm", "neon"}};
+  for (const auto& [name, vectors] : tables) {
+    if (const Kernels* unit = find_table(name)) {
+      all.push_back({name, unit->formats, find_table(vectors), false});
+    }
   }
   return all;
 }
@@ -103,7 +107,7 @@ TEST_CASE("a matrix unit's products have the vector units' bits for every row an
         const StoredMatrix m = random_matrix(type, 83, cols, 3);
         const Activations a =
             pack_activations(*pair.vectors, ActFormat::q8, random_floats(70 * cols, 1.0f, 5), cols);
-        for (const std::int64_t tokens : {7, 8, 9, 16, 17, 24, 25, 33, 70}) {
+        for (const std::int64_t tokens : {4, 5, 7, 8, 9, 16, 17, 24, 25, 33, 70}) {
           for (const std::int64_t rows : {1, 8, 9, 15, 17, 64, 81}) {
             compare(pair, type, m, 2, rows, a, tokens);
           }

@@ -283,6 +283,8 @@ constexpr int dot_class(int) { return 0; }
 
 template <int kClass>
 struct Dot {
+  /// Panels keep codes as they are.
+  NEMO_SIMD static void arrange(I&, I&) {}
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
   NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,

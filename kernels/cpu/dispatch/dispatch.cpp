@@ -80,25 +80,28 @@ std::string_view missing_for_amx() noexcept {
   return may_use_tiles() ? "" : "amx-tile enabled by the operating system";
 }
 
-const Kernels& amx_kernels() {
-  static const FormatTable formats = [] {
-    FormatTable table;
+#endif
+
+#if defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON_I8MM)
+/// A table made from another and products of its own.
+struct DerivedTable {
+  FormatTable formats;
+  Kernels kernels;
+
+  DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products)
+      : kernels(base) {
     for (int i = 0; i < kDTypeCount; ++i) {
-      table.formats[i] = kAvx512VnniKernels.formats[i];
-      const auto matmul = kAmxKernels.products.formats[i].matmul;
-      if (matmul != nullptr) table.formats[i].matmul = matmul;
+      formats.formats[i] = base.formats[i];
+      const auto matmul = products.formats.formats[i].matmul;
+      if (matmul != nullptr) formats.formats[i].matmul = matmul;
     }
-    return table;
-  }();
-  static const Kernels kernels = [] {
-    Kernels table = kAvx512VnniKernels;
-    table.name = "amx";
-    table.formats = formats.formats;
-    table.peak_dot4 = table.peak_dot8 = kAmxKernels.peak_dot;
-    return table;
-  }();
-  return kernels;
-}
+    kernels.name = name;
+    kernels.formats = formats.formats;
+    kernels.peak_dot4 = kernels.peak_dot8 = products.peak_dot;
+  }
+  DerivedTable(const DerivedTable&) = delete;  // kernels points into it
+  DerivedTable& operator=(const DerivedTable&) = delete;
+};
 #endif
 
 std::vector<KernelChoice> choices() {
@@ -110,10 +113,15 @@ std::vector<KernelChoice> choices() {
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
 #endif
 #ifdef NEMO_HAVE_AMX
-  all.push_back({&amx_kernels(), missing_for_amx()});
+  static const DerivedTable amx("amx", kAvx512VnniKernels, kAmxProducts);
+  all.push_back({&amx.kernels, missing_for_amx()});
 #endif
 #ifdef NEMO_HAVE_NEON
   all.push_back({&kNeonKernels, missing_of({"asimd", "asimddp"})});
+#endif
+#ifdef NEMO_HAVE_NEON_I8MM
+  static const DerivedTable neon_i8mm("neon_i8mm", kNeonKernels, kNeonI8mmProducts);
+  all.push_back({&neon_i8mm.kernels, missing_of({"asimd", "asimddp", "i8mm"})});
 #endif
   return all;
 }

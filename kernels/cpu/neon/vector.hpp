@@ -64,8 +64,7 @@ NEMO_SIMD uint8x16_t load_16_bytes(const void* p) {
 NEMO_SIMD I first_lanes(std::int64_t n) {
   constexpr std::int32_t kLane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
   const int32x4_t count = vdupq_n_s32(static_cast<std::int32_t>(n));
-  return {raw(vcgtq_s32(count, vld1q_s32(kLane))),
-          raw(vcgtq_s32(count, vld1q_s32(kLane + 4)))};
+  return {raw(vcgtq_s32(count, vld1q_s32(kLane))), raw(vcgtq_s32(count, vld1q_s32(kLane + 4)))};
 }
 
 // --- floats ---------------------------------------------------------------------------------
@@ -177,9 +176,7 @@ NEMO_SIMD void store_bytes(I v, void* p) {
   vst1q_u8(to + 16, v.b);
 }
 NEMO_SIMD I in_both(uint8x16_t v) { return {v, v}; }
-NEMO_SIMD I all_bytes(int value) {
-  return in_both(vdupq_n_u8(static_cast<std::uint8_t>(value)));
-}
+NEMO_SIMD I all_bytes(int value) { return in_both(vdupq_n_u8(static_cast<std::uint8_t>(value))); }
 NEMO_SIMD I all_words(std::int32_t value) { return in_both(raw(vdupq_n_s32(value))); }
 /// v, computed here and in registers: a fence for the compiler's scheduler.
 NEMO_SIMD I in_register(I v) {
@@ -325,7 +322,7 @@ NEMO_SIMD void load_rows(const std::byte* p, std::int64_t stride, I (&out)[4]) {
 /// out[j] word r = word j of row r, from the registers of load_rows.
 NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   const auto turn = [](uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x16_t r3,
-                       uint8x16_t (&columns)[4]) {
+                       uint8x16_t(&columns)[4]) {
     const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(u32(r0), u32(r1)));
     const uint64x2_t odd01 = vreinterpretq_u64_u32(vtrn2q_u32(u32(r0), u32(r1)));
     const uint64x2_t even23 = vreinterpretq_u64_u32(vtrn1q_u32(u32(r2), u32(r3)));
@@ -366,6 +363,54 @@ struct Dot {
     acc.a = raw(vdotq_laneq_s32(s32(acc.a), s8(codes.a), acts, kQuad));
     acc.b = raw(vdotq_laneq_s32(s32(acc.b), s8(codes.b), acts, kQuad));
   }
+#ifdef __ARM_FEATURE_MATMUL_INT8
+  // SMMLA adds to a word for each of two tokens and two rows a product of 8 bytes.
+
+  /// Two quads of eight rows become 8 bytes of rows 0 and 1, of 2 and 3 and so on.
+  NEMO_SIMD static void arrange(I& first, I& second) {
+    const I x = first, y = second;
+    first = {raw(vzip1q_u32(u32(x.a), u32(y.a))), raw(vzip2q_u32(u32(x.a), u32(y.a)))};
+    second = {raw(vzip1q_u32(u32(x.b), u32(y.b))), raw(vzip2q_u32(u32(x.b), u32(y.b)))};
+  }
+  /// Adds to acc[t] word r: (row r of codes) . (activations of token t); `codes` as arranged.
+  template <int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
+                              I (&acc)[kTokens]) {
+    static_assert(kQuads % 4 == 0);
+    constexpr int kPairs = (kTokens + 1) / 2;
+    int32x4_t sums[kPairs][4];  // of rows 2i and 2i + 1
+    for (auto& pair : sums) {
+      for (int32x4_t& v : pair) v = vdupq_n_s32(0);
+    }
+    for (int q = 0; q < kQuads; q += 4) {
+      int8x16_t x[kPairs][2];  // 8 bytes of both tokens
+      for (int p = 0; p < kPairs; ++p) {
+        const std::byte* at = acts + 2 * p * stride + 4 * q;
+        const uint64x2_t first = u64(load_16_bytes(at));
+        const uint64x2_t second = 2 * p + 1 < kTokens ? u64(load_16_bytes(at + stride)) : first;
+        x[p][0] = s8(raw(vzip1q_u64(first, second)));
+        x[p][1] = s8(raw(vzip2q_u64(first, second)));
+      }
+      for (int half = 0; half < 2; ++half) {
+        const std::byte* at = codes + 32 * q + 64 * half;
+        for (int i = 0; i < 4; ++i) {
+          const int8x16_t w = s8(load_16_bytes(at + 16 * i));
+          for (int p = 0; p < kPairs; ++p) sums[p][i] = vmmlaq_s32(sums[p][i], x[p][half], w);
+        }
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      const auto of_token = [t](int32x4_t low, int32x4_t high) {
+        const uint64x2_t u = u64(raw(low)), v = u64(raw(high));
+        return raw(t % 2 == 0 ? vzip1q_u64(u, v) : vzip2q_u64(u, v));
+      };
+      const auto& pair = sums[t / 2];
+      acc[t] = add_words(acc[t], {of_token(pair[0], pair[1]), of_token(pair[2], pair[3])});
+    }
+  }
+#else
+  /// Panels keep codes as they are.
+  NEMO_SIMD static void arrange(I&, I&) {}
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
   NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
@@ -383,7 +428,8 @@ struct Dot {
       for (int t = 0; t < kTokens; ++t) add<3>(acc[t], w3, x[t]);
     }
   }
-  /// The same with the codes in registers.
+#endif
+  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
   NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {

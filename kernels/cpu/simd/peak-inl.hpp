@@ -6,7 +6,7 @@ namespace nemo {
 namespace {
 
 /// a = a * 0.5 + b in kChains independent registers: more than a pipeline's latency needs.
-std::int64_t peak_f32(std::int64_t rounds, float* sink) noexcept {
+[[maybe_unused]] std::int64_t peak_f32(std::int64_t rounds, float* sink) noexcept {
   constexpr int kChains = 12;
   F acc[kChains];
   for (int i = 0; i < kChains; ++i) acc[i] = F(static_cast<float>(i));

@@ -5,6 +5,7 @@
 // and its activation row. Included after the instruction set's vector.hpp.
 #pragma once
 
+#include "format_table.hpp"
 #include "q8_direct-inl.hpp"
 #include "q8_panel-inl.hpp"
 
@@ -59,6 +60,19 @@ void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const 
   const auto multiply =
       w.lanes == 0 ? q8_matmul_ordered<Block, false> : q8_matmul_ordered<Block, true>;
   multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+}
+
+/// The products of the integer formats alone.
+template <class... Weights>
+constexpr FormatTable integer_products(BlockList<Weights...>) {
+  FormatTable table{};
+  const auto add = [&table]<class Block>(Block*) {
+    if constexpr (requires { Unpack<Block>::kGroup; }) {
+      table.formats[static_cast<int>(Block::kType)].matmul = q8_matmul<Block>;
+    }
+  };
+  (add(static_cast<Weights*>(nullptr)), ...);
+  return table;
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel) no
     for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
       I quads[8];
       quads_of<Blocks>(low, high, quads);
+      for (int q = 0; q < 8; q += 2) Layout::Product::arrange(quads[q], quads[q + 1]);
       for (int q = 0; q < 8; ++q) {
         if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
         store_bytes(quads[q], panel + q * kLaneBytes);

@@ -17,6 +17,10 @@ function(nemo_floor name)
   endif()
   add_library(nemo_${name} OBJECT ${sources})
   nemo_configure(nemo_${name})
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    # The same numbers as on x86-64, whose baseline has no fused multiply-add.
+    target_compile_options(nemo_${name} PRIVATE -ffp-contract=off)
+  endif()
   set_property(GLOBAL APPEND PROPERTY NEMO_FLOORS nemo_${name})
 endfunction()
 

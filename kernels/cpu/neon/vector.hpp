@@ -183,6 +183,11 @@ NEMO_SIMD I in_register(I v) {
   __asm__("" : "+w"(v.a), "+w"(v.b));
   return v;
 }
+/// kLanes bytes, each in a word.
+NEMO_SIMD I load_byte_words(const void* p) {
+  const uint16x8_t shorts = vmovl_u8(vld1_u8(static_cast<const std::uint8_t*>(p)));
+  return {raw(vmovl_u16(vget_low_u16(shorts))), raw(vmovl_u16(vget_high_u16(shorts)))};
+}
 NEMO_SIMD I broadcast_word(const void* p) {
   std::int32_t word;
   __builtin_memcpy(&word, p, 4);

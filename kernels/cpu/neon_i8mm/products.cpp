@@ -11,6 +11,7 @@
 
 namespace nemo {
 
-constinit const ProductKernels kNeonI8mmProducts = {integer_products(WeightBlocks{}), peak_dot<128>};
+constinit const ProductKernels kNeonI8mmProducts = {integer_products(WeightBlocks{}),
+                                                    peak_dot<128>};
 
 }  // namespace nemo

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 
 namespace nemo {
 namespace {
@@ -164,6 +165,7 @@ class DirectoryConverter {
   DirectoryRecipe recipe_;
   std::map<std::string, std::int64_t> elements_;  // of each format that is there
   std::map<std::string, WeightFormat> formats_;
+  std::set<ModelPart> biased_;
 };
 
 void DirectoryConverter::add(const TensorRef& t, const LayoutTensor& layout) {
@@ -192,6 +194,7 @@ void DirectoryConverter::add(const TensorRef& t, const LayoutTensor& layout) {
     }
     if (format->code == WeightCode::turboquant) recipe_.kind = DirectoryKind::turboquant;
   }
+  if (t.name.ends_with("_proj.bias")) biased_.insert(layout.part);
   for (DirectoryTensor& tensor : directory_tensors(kind_, layout, 0, *format)) {
     if (tensor.plane == Plane::input_scale) continue;  // of activations, which stay as they are
     Item item{std::move(tensor), {}, {}};
@@ -270,6 +273,11 @@ Json DirectoryConverter::config() const {
     } catch (const Error&) {
       // Sizes are complete without.
     }
+  }
+  for (const ModelPart part : biased_) {
+    json[part == ModelPart::attention ? "attention_bias"
+         : part == ModelPart::mamba   ? "mamba_proj_bias"
+                                      : "mlp_bias"] = true;
   }
   json.erase("quantization");
   json.erase("quantization_config");

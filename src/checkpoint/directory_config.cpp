@@ -40,7 +40,7 @@ Json mlx_format(const WeightFormat& f) {
 /// Calls fn(module path, format) for every matrix; experts of Hugging Face one by one.
 template <class Fn>
 void for_modules(const ModelConfig& config, const DirectoryRecipe& recipe, Fn fn) {
-  for (const LayoutTensor& tensor : gguf_layout(config)) {
+  for (const LayoutTensor& tensor : whole_layout(config)) {
     if (!tensor.is_matrix()) continue;
     const WeightFormat format = format_of(config, recipe, tensor);
     const bool apart = recipe.kind == DirectoryKind::hf && tensor.part == ModelPart::experts;

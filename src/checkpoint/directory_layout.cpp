@@ -141,8 +141,10 @@ std::string directory_module(DirectoryKind kind, std::string_view canonical, std
 WeightFormat format_of(const ModelConfig& config, const DirectoryRecipe& recipe,
                        const LayoutTensor& tensor) {
   if (!tensor.is_matrix()) return {};
-  WeightFormat format = recipe.of(tensor.part);
-  if (recipe.edge_v_bits > 0 && tensor.canonical.ends_with(".v_proj.weight")) {
+  // Recipes quantize the trunk; draft heads stay as they are.
+  const bool trunk = !tensor.canonical.starts_with("mtp.");
+  WeightFormat format = trunk ? recipe.of(tensor.part) : WeightFormat{};
+  if (trunk && recipe.edge_v_bits > 0 && tensor.canonical.ends_with(".v_proj.weight")) {
     const auto attention = [&](std::size_t i) {
       return config.layers[i].kind == LayerKind::attention;
     };
@@ -163,6 +165,19 @@ std::vector<DirectoryTensor> directory_tensors(DirectoryKind kind, const LayoutT
                                                std::size_t source, const WeightFormat& format) {
   Shape shape = row_major(kind, tensor);
   if (!tensor.is_matrix()) {
+    if (kind == DirectoryKind::hf && tensor.part == ModelPart::experts) {  // biases
+      std::vector<DirectoryTensor> all;
+      for (std::int64_t e = 0; e < shape[0]; ++e) {
+        all.push_back({directory_module(kind, tensor.canonical, e),
+                       plain_dtype(kind, tensor),
+                       {shape[1]},
+                       Plane::values,
+                       {},
+                       source,
+                       e});
+      }
+      return all;
+    }
     const bool weight = tensor.canonical.ends_with(".weight");
     Parts parts(directory_module(kind, tensor.canonical), shape, {}, source, -1);
     parts.add(weight ? ".weight" : "", plain_dtype(kind, tensor), Plane::values, shape);

@@ -68,6 +68,8 @@ class FolderCheckpoint final : public Checkpoint {
   void map_moe(const std::string& from, const std::string& to, const LayerConfig& layer);
   void map_experts(const std::string& from, const std::string& to, const char* name,
                    const char* mlx_name, std::int64_t count, std::int64_t rows, std::int64_t cols);
+  void map_expert_biases(const std::string& from, const std::string& to, const char* name,
+                         const std::string& stacked, std::int64_t count, std::int64_t rows);
   void check_leftovers();
 
   void keep(const std::string& canonical, TensorRef ref) {
@@ -93,10 +95,10 @@ class FolderCheckpoint final : public Checkpoint {
   ModelFolder folder_;
   Json json_;
   StoredMatrices stored_;
-  std::string prefix_;                    // of the trunk's tensors: "backbone."
-  std::string outer_;                     // of lm_head and mtp: "" or "language_model."
-  std::string embeddings_;                // the module
-  std::deque<std::vector<float>> decay_;  // A of each Mamba layer
+  std::string prefix_;                  // of the trunk's tensors: "backbone."
+  std::string outer_;                   // of lm_head and mtp: "" or "language_model."
+  std::string embeddings_;              // the module
+  std::deque<std::vector<float>> own_;  // A of each Mamba layer, biases of experts that lie apart
 };
 
 void FolderCheckpoint::find_prefix() {
@@ -173,11 +175,12 @@ void FolderCheckpoint::map_layer(const std::string& from, const std::string& to,
 void FolderCheckpoint::map_mamba(const std::string& from, const std::string& to) {
   const MambaConfig& m = config_.mamba;
   matrix(to + "in_proj", from + "in_proj", m.in_rows(), config_.hidden);
+  optional_bias(to + "in_proj", from + "in_proj", m.in_rows());
   // [C, 1, K] or, in MLX files, [C, K, 1]: the same bytes.
   values(to + "conv1d.weight", from + "conv1d.weight", {m.conv_channels(), m.conv_kernel});
   if (m.conv_bias) values(to + "conv1d.bias", from + "conv1d.bias", {m.conv_channels()});
   values(to + "dt_bias", from + "dt_bias", {m.heads});
-  const std::vector<float>& decay = decay_.emplace_back(stored_.decay(from + "A_log", m.heads));
+  const std::vector<float>& decay = own_.emplace_back(stored_.decay(from + "A_log", m.heads));
   TensorRef a;
   a.stored = from + "A_log";
   a.shape[0] = m.heads;
@@ -186,6 +189,7 @@ void FolderCheckpoint::map_mamba(const std::string& from, const std::string& to)
   values(to + "D", from + "D", {m.heads});
   values(to + "norm.weight", from + "norm.weight", {m.inner()});
   matrix(to + "out_proj", from + "out_proj", config_.hidden, m.inner());
+  optional_bias(to + "out_proj", from + "out_proj", config_.hidden);
 }
 
 void FolderCheckpoint::map_attention(const std::string& from, const std::string& to,
@@ -218,6 +222,32 @@ void FolderCheckpoint::map_experts(const std::string& from, const std::string& t
     keep(canonical,
          stored_.scattered(from + "experts.", std::string(".") + name, count, rows, cols));
   }
+  map_expert_biases(from, to, name, stored_.has(stacked + ".bias") ? stacked : fused, count, rows);
+}
+
+void FolderCheckpoint::map_expert_biases(const std::string& from, const std::string& to,
+                                         const char* name, const std::string& stacked,
+                                         std::int64_t count, std::int64_t rows) {
+  const std::string canonical = to + "experts." + name + ".bias";
+  if (stored_.has(stacked + ".bias")) {
+    values(canonical, stacked + ".bias", {count, 1, rows});
+    return;
+  }
+  const auto apart = [&](std::int64_t j) {
+    return from + "experts." + std::to_string(j) + "." + name + ".bias";
+  };
+  if (!stored_.has(apart(0))) return;
+  std::vector<float>& all = own_.emplace_back();
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::vector<float> one = read_floats(stored_.values(apart(j), {rows}));
+    all.insert(all.end(), one.begin(), one.end());
+  }
+  TensorRef ref;
+  ref.stored = apart(0);
+  ref.rank = 3;
+  ref.shape = {count, 1, rows};
+  ref.data = reinterpret_cast<const std::byte*>(all.data());
+  keep(canonical, std::move(ref));
 }
 
 void FolderCheckpoint::map_moe(const std::string& from, const std::string& to,
@@ -232,20 +262,24 @@ void FolderCheckpoint::map_moe(const std::string& from, const std::string& to,
     const std::string shared = "shared_experts.";
     matrix(to + shared + "up_proj", from + shared + "up_proj", layer.shared_ff, d);
     matrix(to + shared + "down_proj", from + shared + "down_proj", d, layer.shared_ff);
+    optional_bias(to + shared + "up_proj", from + shared + "up_proj", layer.shared_ff);
+    optional_bias(to + shared + "down_proj", from + shared + "down_proj", d);
   }
   if (layer.latent > 0) {
     matrix(to + "fc1_latent_proj", from + "fc1_latent_proj", layer.latent, d);
     matrix(to + "fc2_latent_proj", from + "fc2_latent_proj", d, layer.latent);
+    optional_bias(to + "fc1_latent_proj", from + "fc1_latent_proj", layer.latent);
+    optional_bias(to + "fc2_latent_proj", from + "fc2_latent_proj", d);
   }
 }
 
 /// A tensor that should have been used but was not means that the model would compute something
 /// else than its file says.
 void FolderCheckpoint::check_leftovers() {
-  static constexpr const char* kParts[] = {".scales",       ".biases",           ".codebook",
-                                           ".signs",        ".weight_scale",     ".weight_scale_2",
-                                           ".qjl_packed",   ".qjl_norms",        ".qjl_signs",
-                                           ".global_scale", ".weight_scale_inv", ".bias"};
+  static constexpr const char* kParts[] = {".scales",       ".biases",          ".codebook",
+                                           ".signs",        ".weight_scale",    ".weight_scale_2",
+                                           ".qjl_packed",   ".qjl_norms",       ".qjl_signs",
+                                           ".global_scale", ".weight_scale_inv"};
   for (const SafeTensor& tensor : folder_.weights.tensors()) {
     if (stored_.was_used(tensor.name)) continue;
     const std::string& name = tensor.name;
@@ -262,6 +296,10 @@ void FolderCheckpoint::check_leftovers() {
           stored_.fail("tensor " + in_quotes(name) + " belongs to a layer that config.json, with " +
                        std::to_string(config_.layers.size()) + " layers, does not have");
         }
+      }
+      if (name.ends_with(".weight") || name.ends_with(".bias")) {
+        stored_.fail("tensor " + in_quotes(name) +
+                     " has no use in a model of the sizes that config.json gives");
       }
     }
     ignored_.push_back(name);

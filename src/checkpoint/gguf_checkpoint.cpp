@@ -58,7 +58,7 @@ class GgufCheckpoint final : public Checkpoint {
     }
     map_draft_head();
     for (const GgufTensor& tensor : gguf_.tensors()) {
-      if (!used_.contains(tensor.name)) ignored_.emplace_back(tensor.name);
+      if (!used_.contains(tensor.name)) ignore(tensor.name);
     }
   }
 
@@ -84,6 +84,7 @@ class GgufCheckpoint final : public Checkpoint {
   void will_need() const override { gguf_.will_need(); }
 
  private:
+  void ignore(std::string_view name);
   void map_layer(std::size_t index);
   void map_draft_head();
   void map_mamba(const std::string& to, const std::string& from);
@@ -170,9 +171,24 @@ std::vector<float> GgufCheckpoint::side_scales(const std::string& name, const Sh
   return scales;
 }
 
+/// A weight or bias that a layer of the trunk has and the network does not use would make it
+/// compute something else than its file says.
+void GgufCheckpoint::ignore(std::string_view name) {
+  if (name.starts_with("blk.") && (name.ends_with(".weight") || name.ends_with(".bias"))) {
+    const long long layer = std::atoll(std::string(name.substr(4, 9)).c_str());
+    if (layer < static_cast<long long>(config_.layers.size())) {
+      throw Error(ErrorCode::unsupported,
+                  path_ + ": tensor " + in_quotes(name) +
+                      " has no use in a Nemotron-H layer of the sizes that the metadata gives");
+    }
+  }
+  ignored_.emplace_back(name);
+}
+
 void GgufCheckpoint::map_mamba(const std::string& to, const std::string& from) {
   const MambaConfig& m = config_.mamba;
   matrix(to + "in_proj.weight", from + "ssm_in.weight", {m.in_rows(), config_.hidden});
+  optional_values(to + "in_proj.bias", from + "ssm_in.bias", {m.in_rows()});
   values(to + "conv1d.weight", from + "ssm_conv1d.weight", {m.conv_channels(), m.conv_kernel});
   values(to + "conv1d.bias", from + "ssm_conv1d.bias", {m.conv_channels()});
   values(to + "dt_bias", from + "ssm_dt.bias", {m.heads});
@@ -186,6 +202,7 @@ void GgufCheckpoint::map_mamba(const std::string& to, const std::string& from) {
   check_float(norm);
   keep(to + "norm.weight", norm, {m.inner()});
   matrix(to + "out_proj.weight", from + "ssm_out.weight", {config_.hidden, m.inner()});
+  optional_values(to + "out_proj.bias", from + "ssm_out.bias", {config_.hidden});
 }
 
 void GgufCheckpoint::map_attention(const std::string& to, const std::string& from,
@@ -229,11 +246,16 @@ void GgufCheckpoint::map_moe(const std::string& to, const std::string& from,
   matrix(to + "experts.up_proj.weight", from + "ffn_up_exps.weight", {e, layer.expert_ff, width});
   matrix(to + "experts.down_proj.weight", from + "ffn_down_exps.weight",
          {e, width, layer.expert_ff});
+  optional_values(to + "experts.up_proj.bias", from + "ffn_up_exps.bias", {e, 1, layer.expert_ff});
+  optional_values(to + "experts.down_proj.bias", from + "ffn_down_exps.bias", {e, 1, width});
   if (layer.shared_ff > 0) {
     matrix(to + "shared_experts.up_proj.weight", from + "ffn_up_shexp.weight",
            {layer.shared_ff, d});
     matrix(to + "shared_experts.down_proj.weight", from + "ffn_down_shexp.weight",
            {d, layer.shared_ff});
+    optional_values(to + "shared_experts.up_proj.bias", from + "ffn_up_shexp.bias",
+                    {layer.shared_ff});
+    optional_values(to + "shared_experts.down_proj.bias", from + "ffn_down_shexp.bias", {d});
   }
   if (layer.latent > 0) {
     // The second spelling is that of ollama's converter.
@@ -242,6 +264,8 @@ void GgufCheckpoint::map_moe(const std::string& to, const std::string& from,
            from + (in_out ? "ffn_latent_in.weight" : "ffn_latent_down.weight"), {width, d});
     matrix(to + "fc2_latent_proj.weight",
            from + (in_out ? "ffn_latent_out.weight" : "ffn_latent_up.weight"), {d, width});
+    optional_values(to + "fc1_latent_proj.bias", from + "ffn_latent_down.bias", {width});
+    optional_values(to + "fc2_latent_proj.bias", from + "ffn_latent_up.bias", {d});
   }
 }
 

@@ -112,4 +112,41 @@ class Layout {
 
 std::vector<LayoutTensor> gguf_layout(const ModelConfig& config) { return Layout(config).build(); }
 
+std::vector<LayoutTensor> draft_head_layout(const ModelConfig& config) {
+  std::vector<LayoutTensor> list;
+  if (config.mtp.empty()) return list;
+  const std::string block = "blk." + std::to_string(config.layers.size()) + ".";
+  const auto keep = [&](LayoutTensor tensor) {
+    tensor.name = block + tensor.name;
+    tensor.canonical = "mtp.layers." + tensor.canonical;
+    tensor.layer = -1;
+    list.push_back(std::move(tensor));
+  };
+  const std::int64_t d = config.hidden;
+  keep({"nextn.enorm.weight", "0.enorm.weight", {d}, TensorRole::norm});
+  keep({"nextn.hnorm.weight", "0.hnorm.weight", {d}, TensorRole::norm});
+  keep({"nextn.eh_proj.weight", "0.eh_proj.weight", {2 * d, d}, TensorRole::mixer_in});
+  ModelConfig head = config;  // laid out like a trunk of its own layers
+  head.layers = config.mtp;
+  for (LayoutTensor& tensor : gguf_layout(head)) {
+    if (tensor.layer < 0) continue;
+    const bool second_norm = tensor.layer > 0 && tensor.canonical.ends_with(".norm.weight");
+    tensor.name = second_norm ? "post_attention_norm.weight"
+                              : tensor.name.substr(tensor.name.find('.', 4) + 1);
+    tensor.canonical = tensor.canonical.substr(std::string("layers.").size());
+    keep(std::move(tensor));
+  }
+  keep({"nextn.shared_head_norm.weight",
+        std::to_string(config.mtp.size() - 1) + ".final_layernorm.weight",
+        {d},
+        TensorRole::norm});
+  return list;
+}
+
+std::vector<LayoutTensor> whole_layout(const ModelConfig& config) {
+  std::vector<LayoutTensor> list = gguf_layout(config);
+  for (LayoutTensor& tensor : draft_head_layout(config)) list.push_back(std::move(tensor));
+  return list;
+}
+
 }  // namespace nemo

@@ -4,6 +4,7 @@
 #include <nemo/checkpoint/presets.hpp>
 #include <nemo/io/printable.hpp>
 
+#include <algorithm>
 #include <array>
 
 namespace nemo {
@@ -18,6 +19,7 @@ struct Preset {
   std::int64_t ff;
   std::int64_t experts, experts_used, expert_ff, shared_ff, latent;
   float routed_scale;
+  bool draft_head = false;  // attention and experts of the trunk's sizes
 };
 
 constexpr std::string_view kNano30b = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME";
@@ -28,15 +30,15 @@ constexpr std::array kPresets = {
     Preset{"nano-30b-a3b", kNano30b,  //
            131072, 2688, 32, 2, 128, 64, 64, 128, 8, 0, 128, 6, 1856, 3712, 0, 2.5f},
     Preset{"lightning-30b", kNano30b,  //
-           131072, 2688, 32, 2, 128, 64, 64, 128, 8, 0, 128, 6, 1856, 3712, 0, 2.5f},
+           131072, 2688, 32, 2, 128, 64, 64, 128, 8, 0, 128, 6, 1856, 3712, 0, 2.5f, true},
     Preset{"super-120b-a12b",
            "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEM"
            "E",
-           131072, 4096, 32, 2, 128, 128, 64, 128, 8, 0, 512, 22, 2688, 5376, 1024, 5.0f},
+           131072, 4096, 32, 2, 128, 128, 64, 128, 8, 0, 512, 22, 2688, 5376, 1024, 5.0f, true},
     Preset{"ultra-550b-a55b",
            "MEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEM"
            "EM*EMEMEMEM*EMEMEMEME",
-           131072, 8192, 64, 2, 128, 256, 64, 128, 8, 0, 512, 22, 5120, 10240, 2048, 5.0f},
+           131072, 8192, 64, 2, 128, 256, 64, 128, 8, 0, 512, 22, 5120, 10240, 2048, 5.0f, true},
     Preset{"tiny", "ME-M*EM-", 1024, 256, 4, 2, 64, 8, 64, 64, 2, 512, 8, 2, 256, 256, 0, 2.5f},
 };
 
@@ -46,7 +48,7 @@ constexpr auto kNames = [] {
   return names;
 }();
 
-ModelConfig expand(const Preset& p) {
+ModelConfig expand(const Preset& p, bool draft_head) {
   ModelConfig c;
   c.name = p.name;
   c.vocab = p.vocab;
@@ -76,6 +78,11 @@ ModelConfig expand(const Preset& p) {
     }
     c.layers.push_back(layer);
   }
+  for (const LayerKind kind : {LayerKind::attention, LayerKind::moe}) {
+    if (!draft_head || !p.draft_head) break;
+    c.mtp.push_back(*std::find_if(c.layers.begin(), c.layers.end(),
+                                  [&](const LayerConfig& layer) { return layer.kind == kind; }));
+  }
   c.architecture = c.has(LayerKind::moe) ? "nemotron_h_moe" : "nemotron_h";
   c.validate();
   return c;
@@ -85,12 +92,12 @@ ModelConfig expand(const Preset& p) {
 
 std::span<const std::string_view> preset_names() noexcept { return kNames; }
 
-ModelConfig preset_config(std::string_view name) {
+ModelConfig preset_config(std::string_view name, bool draft_head) {
   const Preset* found = nullptr;
   std::string known;
   for (const Preset& preset : kPresets) {
     known += (known.empty() ? "" : ", ") + std::string(preset.name);
-    if (preset.name == name) return expand(preset);
+    if (preset.name == name) return expand(preset, draft_head);
     if (name.empty() || !preset.name.starts_with(name)) continue;
     if (found != nullptr) {
       throw Error(ErrorCode::usage, "architecture " + in_quotes(name) +
@@ -99,7 +106,7 @@ ModelConfig preset_config(std::string_view name) {
     }
     found = &preset;
   }
-  if (found != nullptr) return expand(*found);
+  if (found != nullptr) return expand(*found, draft_head);
   throw Error(ErrorCode::usage, "unknown architecture " + in_quotes(name) + "; known are " + known +
                                     " and the path of a config.json");
 }

@@ -1,4 +1,4 @@
-// Names by the layout of the trunk; the draft head is laid out like a trunk of its own layers.
+// Names by the layout of trunk and draft head; bytes of matrices plane by plane.
 #include "stored_bytes.hpp"
 
 #include <nemo/base/error.hpp>
@@ -17,40 +17,10 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
 }  // namespace
 
 TensorNames::TensorNames(const ModelConfig& config) {
-  for (LayoutTensor& tensor : gguf_layout(config)) {
+  for (LayoutTensor& tensor : whole_layout(config)) {
     const std::string name = tensor.canonical;
     known_.emplace(name, std::move(tensor));
   }
-  if (config.mtp.empty()) return;
-  // In a GGUF both mixers of the head share the block behind the trunk.
-  const std::string block = "blk." + std::to_string(config.layers.size()) + ".";
-  ModelConfig head = config;
-  head.layers = config.mtp;
-  const auto keep = [this](LayoutTensor tensor) {
-    tensor.canonical = "mtp." + tensor.canonical;
-    const std::string name = tensor.canonical;
-    known_.emplace(name, std::move(tensor));
-  };
-  for (LayoutTensor& tensor : gguf_layout(head)) {
-    if (tensor.layer < 0) continue;
-    const bool second_norm = tensor.layer > 0 && tensor.canonical.ends_with(".norm.weight");
-    tensor.name = block + tensor.name.substr(tensor.name.find('.', 4) + 1);
-    if (second_norm) tensor.name = block + "post_attention_norm.weight";
-    tensor.layer = -1;
-    keep(std::move(tensor));
-  }
-  const std::int64_t d = config.hidden;
-  const std::string last = "layers." + std::to_string(config.mtp.size() - 1) + ".";
-  keep({block + "nextn.enorm.weight", "layers.0.enorm.weight", {d}, TensorRole::norm});
-  keep({block + "nextn.hnorm.weight", "layers.0.hnorm.weight", {d}, TensorRole::norm});
-  keep({block + "nextn.eh_proj.weight",
-        "layers.0.eh_proj.weight",
-        {2 * d, d},
-        TensorRole::mixer_in});
-  keep({block + "nextn.shared_head_norm.weight",
-        last + "final_layernorm.weight",
-        {d},
-        TensorRole::norm});
 }
 
 LayoutTensor TensorNames::of(const TensorRef& tensor) const {
@@ -66,7 +36,8 @@ LayoutTensor TensorNames::of(const TensorRef& tensor) const {
   bias.canonical = tensor.name;
   bias.name = replaced(bias.name, ".weight", ".bias");
   bias.dims = {tensor.cols()};
-  bias.role = TensorRole::norm;
+  if (tensor.rank > 2) bias.dims.push_back(tensor.count());  // of experts
+  bias.role = TensorRole::conv_bias;
   return bias;
 }
 

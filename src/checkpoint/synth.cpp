@@ -56,7 +56,7 @@ std::vector<Piece> declare(GgufWriter& writer, const ModelConfig& config, const 
                            std::uint64_t seed) {
   MixAssigner types(mix, config);
   std::vector<Piece> pieces;
-  for (LayoutTensor& tensor : gguf_layout(config)) {
+  for (LayoutTensor& tensor : whole_layout(config)) {
     Piece piece{{},
                 types.next(tensor),
                 stddev_of(tensor, config.layers.size()),
@@ -86,13 +86,13 @@ void write_scales(GgufWriter& writer, const Piece& piece) {
 
 }  // namespace
 
-ModelConfig synth_config(const std::string& arch, std::int64_t layers) {
+ModelConfig synth_config(const std::string& arch, std::int64_t layers, bool draft_head) {
   ModelConfig config;
   if (const auto path = config_path(arch)) {
     config = config_from_json(read_config_json(*path));
     if (config.name.empty()) config.name = std::filesystem::absolute(arch).stem().string();
   } else {
-    config = preset_config(arch);
+    config = preset_config(arch, draft_head);
   }
   if (layers == 0) return config;
   if (layers < 0 || layers > static_cast<std::int64_t>(config.layers.size())) {
@@ -100,7 +100,7 @@ ModelConfig synth_config(const std::string& arch, std::int64_t layers) {
                                       " for this model");
   }
   config.layers.resize(static_cast<std::size_t>(layers));
-  config.mtp.clear();
+  if (!draft_head) config.mtp.clear();
   config.architecture = config.has(LayerKind::moe) ? "nemotron_h_moe" : "nemotron_h";
   return config;
 }
@@ -110,9 +110,7 @@ void write_synthetic_gguf(const std::filesystem::path& path, const ModelConfig& 
   const QuantMix& mix = find_quant_mix(options.mix);
   config.validate();
   GgufWriter writer(path);
-  ModelConfig trunk = config;
-  trunk.mtp.clear();
-  put_gguf_sizes(writer, trunk, "synthetic " + config.name, mix.file_type);
+  put_gguf_sizes(writer, config, "synthetic " + config.name, mix.file_type);
   put_gguf_tokenizer(writer, synthetic_tokenizer(config.vocab));
   writer.add_string("tokenizer.chat_template", kSyntheticTemplate);
   const std::vector<Piece> pieces = declare(writer, config, mix, options.seed);

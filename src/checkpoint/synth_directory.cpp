@@ -270,7 +270,7 @@ void write_texts(const std::filesystem::path& folder, const ModelConfig& config,
 
 std::int64_t planned_directory_bytes(const ModelConfig& config, const DirectoryRecipe& recipe) {
   std::int64_t bytes = 0;
-  const auto layout = gguf_layout(config);
+  const auto layout = whole_layout(config);
   for (std::size_t i = 0; i < layout.size(); ++i) {
     const WeightFormat format = format_of(config, recipe, layout[i]);
     for (const auto& tensor : directory_tensors(recipe.kind, layout[i], i, format)) {
@@ -288,7 +288,7 @@ void write_synthetic_directory(const std::filesystem::path& path, const ModelCon
   write_texts(folder.path(), config, recipe);
   const bool hf = recipe.kind == DirectoryKind::hf;
   SafetensorsWriter writer(folder.path(), {.format = hf ? "pt" : "mlx", .always_index = !hf});
-  const std::vector<LayoutTensor> layout = gguf_layout(config);
+  const std::vector<LayoutTensor> layout = whole_layout(config);
   const std::vector<Piece> pieces = declare(writer, config, recipe, layout, options.seed);
   const std::uint64_t free = AtomicFile::free_bytes(folder.path() / "config.json");
   if (writer.data_bytes() > free) {

@@ -171,7 +171,6 @@ void run_kv(const EvalFlags& flags) {
                     {"kl_p99", r.kl_p99},
                     {"top1", r.top1},
                     {"perplexity", r.perplexity},
-                    {"scored_tokens", r.scored_tokens},
                     {"tasks", std::move(tasks)}});
   }
   std::cout << list.dump(1) << "\n";
@@ -213,7 +212,7 @@ void add_eval_command(CLI::App& app) {
   kv->add_option("--plot", flags->plot, "Draw mean KL against bytes per token as SVG");
   kv->footer(
       "--tasks none compares logits only. With --json: a list of {kv, bytes_per_token, "
-      "kl_mean, kl_p99, top1, perplexity, scored_tokens, tasks: {NAME: accuracy}}.");
+      "kl_mean, kl_p99, top1, perplexity, tasks: {NAME: accuracy}}.");
   command->callback([flags, kv] { kv->parsed() ? run_kv(*flags) : run(*flags); });
 }
 

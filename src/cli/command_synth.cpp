@@ -6,6 +6,7 @@
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/synth.hpp>
+#include <nemo/io/printable.hpp>
 
 #include <chrono>
 #include <cstdio>
@@ -25,6 +26,7 @@ struct SynthFlags {
   std::string bits;
   int group = 0;
   std::int64_t layers = 0;
+  bool mtp = false;
   bool force = false;
   SynthOptions options;
 };
@@ -70,7 +72,15 @@ std::int64_t written_bytes(const std::filesystem::path& path) {
 
 void run(SynthFlags& flags) {
   const std::optional<DirectoryRecipe> recipe = recipe_of(flags);
-  const ModelConfig config = synth_config(flags.arch, flags.layers);
+  ModelConfig config = synth_config(flags.arch, flags.layers, true);
+  if (flags.mtp && config.mtp.empty()) {
+    throw Error(ErrorCode::usage,
+                "--mtp: " + in_quotes(flags.arch) +
+                    " has no draft head; super-120b, ultra-550b and lightning-30b have one, and "
+                    "config.json files that say so");
+  }
+  const bool published_so = recipe && recipe->kind == DirectoryKind::hf && flags.layers == 0;
+  if (!flags.mtp && !published_so) config.mtp.clear();
   std::error_code ignored;
   if (!flags.force && std::filesystem::exists(flags.out, ignored)) {
     throw Error(ErrorCode::io, "'" + flags.out + "' exists; use --force to replace it");
@@ -126,6 +136,8 @@ void add_synth_command(CLI::App& app) {
                       "Bits of MLX or TurboQuant weights: 4, or by part: attn=3,experts=2 (embed, "
                       "head, attn, mamba, mlp, shared, latent, experts)");
   command->add_option("--group", flags->group, "Their group size")->check(CLI::PositiveNumber);
+  command->add_flag("--mtp", flags->mtp,
+                    "Write the draft head too; whole hf folders of models that have one do anyway");
   command->add_option("--seed", flags->options.seed, "Seed of the random weights (default 1)");
   command->add_option("-t,--threads", flags->options.threads, "Threads (default: all cores)")
       ->check(CLI::Range(1, 1024));

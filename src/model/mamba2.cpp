@@ -27,6 +27,7 @@ Projected project(Compute& compute, const Mamba2Weights& w, Activations& x) {
   const std::int64_t ld = padded(w.shape.in_rows());
   auto* rows = compute.arena.take<float>(x.rows() * ld);
   linear(compute, w.in_proj, x, rows, ld);
+  add_bias(compute, w.in_bias, x.rows(), rows, ld);
   return {rows, ld};
 }
 
@@ -67,6 +68,7 @@ void gate_and_project(Compute& compute, const Mamba2Weights& w, const Projected&
   });
   Activations normed(compute, y, tokens, s.inner(), ldy);
   linear(compute, w.out_proj, normed, out, ldo);
+  add_bias(compute, w.out_bias, tokens, out, ldo);
 }
 
 }  // namespace

@@ -53,6 +53,17 @@ void append_expert_products(const Matrix& w, const Grouping& g, Activations::For
   }
 }
 
+/// y[pair] += bias of the pair's expert; an empty bias is none.
+void add_expert_bias(Compute& compute, const std::vector<float>& bias, const Grouping& g, float* y,
+                     std::int64_t ldy, std::int64_t width) {
+  if (bias.empty()) return;
+  for (std::size_t i = 0; i < g.experts.size(); ++i) {
+    for (std::int64_t at = g.first[i]; at < g.first[i + 1]; ++at) {
+      compute.kernels.add(bias.data() + g.experts[i] * width, width, y + at * ldy);
+    }
+  }
+}
+
 }  // namespace
 
 void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std::int64_t ldo) {
@@ -77,6 +88,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   if (w.latent_down) {
     auto* v = compute.arena.take<float>(tokens * ldv);
     linear(compute, w.latent_down, x, v, ldv);
+    add_bias(compute, w.latent_down_bias, tokens, v, ldv);
     expert_input = v;
   }
   Activations latent_rows(compute, expert_input, tokens, latent, ldv);
@@ -105,6 +117,8 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
                          products);
   run_products(compute, products);
+  add_expert_bias(compute, w.up_bias, group, hidden, ldh, inner);
+  if (has_shared) add_bias(compute, w.shared.up_bias, tokens, shared_hidden, lds);
 
   parallel_for(pairs >= 8 ? compute.threads : 1, pairs + (has_shared ? tokens : 0),
                [&](std::int64_t r) {
@@ -124,6 +138,8 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   }
   append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, products);
   run_products(compute, products);
+  add_expert_bias(compute, w.down_bias, group, expert_out, ldv, latent);
+  if (has_shared) add_bias(compute, w.shared.down_bias, tokens, out, ldo);
 
   // Weighted sum in the order of choice, whatever order experts were computed in.
   const std::int64_t d = w.latent_up ? w.latent_up.rows : latent;
@@ -143,6 +159,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     auto* full = compute.arena.take<float>(tokens * ldr);
     Activations mixed_rows(compute, mixed, tokens, latent, ldv);
     linear(compute, w.latent_up, mixed_rows, full, ldr);
+    add_bias(compute, w.latent_up_bias, tokens, full, ldr);
     routed = full;
   }
   parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {

@@ -40,6 +40,8 @@ Mamba2Weights bind_mamba(const Binder& b, const ModelConfig& config) {
   w.shape = config.mamba;
   w.in_proj = b.matrix("mixer.in_proj.weight");
   w.out_proj = b.matrix("mixer.out_proj.weight");
+  w.in_bias = b.optional_floats("mixer.in_proj.bias");
+  w.out_bias = b.optional_floats("mixer.out_proj.bias");
   w.conv = b.floats("mixer.conv1d.weight");
   w.conv_bias = b.optional_floats("mixer.conv1d.bias");
   w.a = b.floats("mixer.A");
@@ -104,6 +106,12 @@ MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfi
   w.shared.down = b.optional_matrix("mixer.shared_experts.down_proj.weight");
   w.latent_down = b.optional_matrix("mixer.fc1_latent_proj.weight");
   w.latent_up = b.optional_matrix("mixer.fc2_latent_proj.weight");
+  w.up_bias = b.optional_floats("mixer.experts.up_proj.bias");
+  w.down_bias = b.optional_floats("mixer.experts.down_proj.bias");
+  w.shared.up_bias = b.optional_floats("mixer.shared_experts.up_proj.bias");
+  w.shared.down_bias = b.optional_floats("mixer.shared_experts.down_proj.bias");
+  w.latent_down_bias = b.optional_floats("mixer.fc1_latent_proj.bias");
+  w.latent_up_bias = b.optional_floats("mixer.fc2_latent_proj.bias");
   return w;
 }
 

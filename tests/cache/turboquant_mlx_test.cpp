@@ -3,9 +3,11 @@
 //
 // Where our own policies differ on purpose: 8-bit keys there are Lloyd-Max with RMS scale, ours are
 // int8 with absmax; scales there are RMS, ours unbiased (keys) or least squares (values); codebook
-// entries there lie up to 1e-3 away from the optimum, ours are the optimum.
+// entries there lie up to 1e-3 away from the optimum, ours are the optimum. With its own codebooks
+// (the second test) everything is equal.
 #include "catch.hpp"
 #include "support/safetensors.hpp"
+#include "support/turboquant_rule.hpp"
 
 #include <nemo/cache/kv_transform.hpp>
 #include <nemo/kernels.hpp>
@@ -138,4 +140,62 @@ TEST_CASE("turboquant-mlx's codes and decoded values come out of our codec in it
     }
   }
   CHECK(cases == (whole ? 16 : 7));
+}
+
+TEST_CASE(
+    "turboquant-mlx's codes, scales and values are reproduced exactly with its own codebooks") {
+  const fs::path own = fs::path(NEMO_SOURCE_DIR) / "tests/data/kv/tq_kv_vectors.safetensors";
+  const fs::path shared =
+      fs::path(NEMO_SOURCE_DIR) / "../shared/golden/mlx/turboquant/tq_kv_vectors.safetensors";
+  const bool whole = fs::exists(shared);
+  const auto data = nemo::test::read_safetensors((whole ? shared : own).string());
+  const nemo::Kernels& kernels = nemo::select_kernels("reference");
+  int cases = 0;
+  for (const std::size_t dim : {64, 128}) {
+    for (const std::string mode : {"k3v3m0", "k4v4m0", "k8v3m0", "k8v2m0", "k8v3m128"}) {
+      for (const bool values : {false, true}) {
+        const std::string d = "d" + std::to_string(dim) + ".";
+        const std::string side = values ? "v" : "k";
+        const std::string stem = d + mode + "." + side;
+        if (data.count(stem + "_packed") == 0) continue;
+        ++cases;
+        const int bits = mode[values ? 3 : 1] - '0';
+        INFO(stem << " bits " << bits);
+        const auto rows = data.at(d + side).as<float>();
+        const auto words = data.at(stem + "_packed").as<std::uint32_t>();
+        const auto scales = data.at(stem + "_scales").as<nemo::Half>();
+        const auto fetched = data.at(stem + "_fetch_f16").as<nemo::Half>();
+        const std::size_t heads = 2, tokens = rows.size() / dim / heads;
+        const std::size_t coded = scales.size() / (dim / 64) / heads;  // the first ones stay exact
+        const auto t =
+            nemo::KvHeadTransform::hadamard_with_signs(data.at(d + side + "_signs").as<float>());
+        const nemo::test::TurboQuantRule rule(bits);
+        std::size_t other_codes = 0, other_scales = 0, other_values = 0;
+        for (std::size_t r = 0; r < heads * coded; ++r) {
+          const std::size_t token = r / coded * tokens + tokens - coded + r % coded;
+          std::vector<float> x(rows.begin() + std::ptrdiff_t(token * dim),
+                               rows.begin() + std::ptrdiff_t((token + 1) * dim));
+          kernels.kv->rotate(t.view(), false, x.data(), std::int64_t(dim), 1);
+          for (std::size_t g = 0; g < dim / 64; ++g) {
+            const auto group = rule.round(&x[g * 64], 64);
+            const nemo::Half theirs = scales[r * (dim / 64) + g];
+            other_scales += nemo::to_float(group.scale) != nemo::to_float(theirs);
+            for (std::size_t i = 0; i < 64; ++i) {
+              const int code = code_of(words, words.size() / heads / coded, r, g * 64 + i, bits);
+              other_codes += group.codes[i] != code;
+            }
+          }
+          kernels.kv->rotate(t.view(), true, x.data(), std::int64_t(dim), 1);
+          for (std::size_t i = 0; i < dim; ++i) {  // one step of half precision apart at most
+            const float theirs = nemo::to_float(fetched[token * dim + i]);
+            other_values += std::abs(x[i] - theirs) > 0x1p-10f * std::abs(theirs) + 0x1p-12f;
+          }
+        }
+        CHECK(other_codes == 0);
+        CHECK(other_scales == 0);
+        CHECK(other_values == 0);
+      }
+    }
+  }
+  CHECK(cases == (whole ? 20 : 7));
 }

@@ -1,6 +1,7 @@
 // Conversion keeps every value: logits before and after are the same bits.
 #include "catch.hpp"
 #include "support/gguf_builder.hpp"
+#include "support/safetensors_builder.hpp"
 
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/convert.hpp>
@@ -193,6 +194,38 @@ TEST_CASE("draft heads go along") {
       CHECK(other.elements() == tensor.elements());
       if (tensor.rank < 3) CHECK(read_floats(other) == read_floats(tensor));
     }
+  }
+}
+
+TEST_CASE("biases go along, of experts too") {
+  const test::TemporaryFolder folder("convert-biases");
+  const fs::path hf = synthetic(folder, "hf-bf16");
+  const auto unbiased = logits(hf);
+  test::BuiltTensors tensors;
+  {
+    const Safetensors plain = Safetensors::open_folder(hf);
+    unsigned seed = 1;
+    for (const SafeTensor& t : plain.tensors()) {
+      const auto* bytes = reinterpret_cast<const char*>(t.data);
+      tensors[t.name] = {std::string(name_of(t.type)), t.shape, std::string(bytes, t.bytes)};
+      constexpr std::string_view kWeight = "_proj.weight";
+      if (!t.name.ends_with(kWeight)) continue;
+      std::vector<float> bias(static_cast<std::size_t>(t.shape[0]));
+      for (float& x : bias) x = 0.01f * static_cast<float>(seed++ % 37);
+      const std::string stem = t.name.substr(0, t.name.size() - std::string("weight").size());
+      tensors[stem + "bias"] = test::built<float>("F32", {t.shape[0]}, bias);
+    }
+  }
+  test::write_file(hf / "model.safetensors", test::build_safetensors(tensors));
+  CHECK(logits(hf) != unbiased);
+  const fs::path gguf = to_gguf(folder, hf);
+  check_same(hf, gguf);
+  check_same(hf, to_folder(folder, gguf, DirectoryKind::mlx));
+  const fs::path back = to_folder(folder, gguf, DirectoryKind::hf);
+  check_same(hf, back);
+  for (const char* key : {"attention_bias", "mlp_bias", "mamba_proj_bias"}) {
+    INFO(key);
+    CHECK(read_config_json(back / "config.json").at(key) == true);
   }
 }
 

@@ -452,12 +452,42 @@ TEST_CASE("quantization tensors and layers that nothing uses are refused") {
                m["layers.2.mixer.q_proj.scales"] = bf16({64, 2}, 1);
              }),
              "not stored in any form"));
-  CHECK(says(failure_of([](Model& m) { m["layers.0.mixer.in_proj.bias"] = bf16({196}, 1); }),
-             "not stored in any form"));
+  for (const char* name : {"layers.2.mixer.q_norm.weight", "layers.1.mixer.gate.bias",
+                           "layers.0.mixer.x_proj.weight", "layers.3.mixer.gate_proj.weight"}) {
+    CHECK(says(failure_of([&](Model& m) { m[name] = bf16({16}, 1); }), "has no use"));
+  }
+  CHECK(says(failure_of([](Model& m) { m["layers.0.mixer.in_proj.bias"] = bf16({195}, 1); }),
+             "has shape [195]"));
   CHECK(says(failure_of([](Model& m) { m["layers.4.norm.weight"] = bf16({kHidden}, 1); }),
              "does not have"));
   CHECK(says(failure_of([](Model& m) { m["layers.1.norm.weight"].bytes[1] = '\x7f'; }), "m: "));
   CHECK(failure_of([](Model& m) { m["layers.2.mixer.k_proj.k_scale"] = scalar(1); }) == "no error");
+}
+
+TEST_CASE("biases of every projection are read, of experts apart and stacked") {
+  Model m;
+  m["layers.0.mixer.in_proj.bias"] = bf16({196}, 1);
+  m["layers.0.mixer.out_proj.bias"] = bf16({kHidden}, 2);
+  const std::string moe = "layers.1.mixer.";
+  for (int j = 0; j < kExperts; ++j) {
+    m[moe + "experts." + std::to_string(j) + ".up_proj.bias"] =
+        built<float>("F32", {kExpertFf}, std::vector<float>(kExpertFf, float(j)));
+  }
+  m[moe + "shared_experts.up_proj.bias"] = bf16({64}, 3);
+  m["layers.3.mixer.down_proj.bias"] = bf16({kHidden}, 4);
+  const auto apart = m.open();
+  const TensorRef& up = apart->tensor(moe + "experts.up_proj.bias");
+  CHECK(up.count() == kExperts);
+  const auto values = read_floats(up);
+  REQUIRE(values.size() == std::size_t{kExperts} * kExpertFf);
+  for (std::size_t i = 0; i < values.size(); ++i) CHECK(values[i] == float(i / kExpertFf));
+  for (const char* name :
+       {"layers.0.mixer.in_proj.bias", "layers.0.mixer.out_proj.bias",
+        "layers.1.mixer.shared_experts.up_proj.bias", "layers.3.mixer.down_proj.bias"}) {
+    CHECK(apart->find(name) != nullptr);
+  }
+  m.erase(moe + "experts.1.up_proj.bias");
+  CHECK(says(m.failure(), "experts.1.up_proj.bias' is missing"));
 }
 
 TEST_CASE("contradictions inside config.json are named together with the folder") {

@@ -227,7 +227,7 @@ TEST_CASE("squeezed, flat and fused spellings of tensors are accepted") {
   file.tensor("blk.2.attn_qkv.weight").dims = {64, 128 + 64 + 64};
   file.add("blk.2.attn_output.bias", {64});
   file.add("blk.3.ffn_up.bias", {96});
-  file.add("blk.3.something.weight", {7});
+  file.add("rope_freqs.weight", {7});
   const OpenModel model(file);
   const Checkpoint& c = *model.checkpoint;
   const TensorRef& q = c.tensor("layers.2.mixer.q_proj.weight");
@@ -240,9 +240,34 @@ TEST_CASE("squeezed, flat and fused spellings of tensors are accepted") {
   CHECK(c.find("layers.2.mixer.o_proj.bias") != nullptr);
   CHECK(c.find("layers.3.mixer.up_proj.bias") != nullptr);
   REQUIRE(c.ignored().size() == 1);
-  CHECK(c.ignored()[0] == "blk.3.something.weight");
+  CHECK(c.ignored()[0] == "rope_freqs.weight");
   file.tensor("blk.2.attn_qkv.weight").dims = {64, 200};
   CHECK_THAT(failure(file), Contains("'blk.2.attn_qkv.weight' has dims"));
+}
+
+TEST_CASE("biases of every projection are read, and what a layer cannot use is refused") {
+  ModelFile file;
+  file.add("blk.0.ssm_in.bias", {file.tensor("blk.0.ssm_in.weight").dims[1]});
+  file.add("blk.0.ssm_out.bias", {64});
+  const auto experts = file.tensor("blk.1.ffn_up_exps.weight").dims;
+  file.add("blk.1.ffn_up_exps.bias", {experts[1], experts[2]});
+  file.add("blk.1.ffn_down_exps.bias", {experts[0], experts[2]});
+  file.add("blk.1.ffn_down_shexp.bias", {64});
+  file.add("blk.1.ffn_latent_down.bias", {experts[0]});
+  const OpenModel model(file);
+  const Checkpoint& c = *model.checkpoint;
+  CHECK(c.ignored().empty());
+  CHECK(c.find("layers.0.mixer.in_proj.bias") != nullptr);
+  CHECK(c.find("layers.0.mixer.out_proj.bias") != nullptr);
+  CHECK(c.tensor("layers.1.mixer.experts.up_proj.bias").count() == experts[2]);
+  CHECK(c.tensor("layers.1.mixer.experts.down_proj.bias").cols() == experts[0]);
+  CHECK(c.find("layers.1.mixer.shared_experts.down_proj.bias") != nullptr);
+  CHECK(c.find("layers.1.mixer.fc1_latent_proj.bias") != nullptr);
+  for (const char* name : {"blk.2.attn_q_norm.weight", "blk.0.ssm_dt.weight", "blk.3.any.bias"}) {
+    ModelFile other;
+    other.add(name, {64});
+    CHECK_THAT(failure(other), Contains(std::string("'") + name + "' has no use"));
+  }
 }
 
 TEST_CASE("missing and contradictory keys are named") {

@@ -159,6 +159,52 @@ TEST_CASE("a Hugging Face directory has exactly the tensors of a published one")
   CHECK(tq.find("backbone.layers.4.mixer.q_proj.signs")->shape == Shape{256});
 }
 
+TEST_CASE("Hugging Face directories of whole models have the published number of tensors") {
+  const DirectoryRecipe recipe = find_directory_recipe("hf-bf16");
+  for (const auto& [arch, count] :
+       {std::pair{"super-120b", 42683}, std::pair{"ultra-550b", 51023},
+        std::pair{"lightning-30b", 6513}, std::pair{"nano-30b", 6243}}) {
+    INFO(arch);
+    const ModelConfig config = synth_config(arch, 0, true);
+    std::size_t found = 0;
+    for (const LayoutTensor& tensor : whole_layout(config)) {
+      found +=
+          directory_tensors(DirectoryKind::hf, tensor, 0, format_of(config, recipe, tensor)).size();
+    }
+    CHECK(found == std::size_t(count));
+  }
+}
+
+TEST_CASE("draft heads are written in every container, unquantized in directories, and guess") {
+  const test::TemporaryFolder folder("synth-draft");
+  ModelConfig config = synth_config("tiny", 0, true);
+  CHECK(config.mtp.empty());  // this one has none
+  config.mtp = {config.layers[4], config.layers[1]};
+  const auto check = [&](const fs::path& path) {
+    INFO(path.string());
+    LoadOptions options;
+    options.context = 64;
+    const auto model = load(path.string(), options);
+    CHECK(model->config().mtp_parameters() == config.mtp_parameters());
+    const auto session = model->new_session();
+    session->start_drafting();
+    const std::int32_t ids[] = {5, 17, 300};
+    session->feed(ids);
+    const auto logits = session->draft(44);
+    CHECK(logits.size() == std::size_t(config.vocab));
+    for (const float x : logits) REQUIRE(std::isfinite(x));
+  };
+  for (const char* recipe : {"hf-bf16", "hf-nvfp4", "oq4e", "tq3-g64"}) {
+    const fs::path path = write(folder, find_directory_recipe(recipe), config);
+    CHECK(form(*open_checkpoint(path), "mtp.layers.1.mixer.experts.up_proj") == "BF16");
+    check(path);
+  }
+  SynthOptions options;
+  options.mix = "Q4_K_M";
+  write_synthetic_gguf(folder / "m.gguf", config, options);
+  check(folder / "m.gguf");
+}
+
 TEST_CASE("a directory's bytes depend on the seed and on nothing else") {
   const test::TemporaryFolder folder("synth-folder-seed");
   const DirectoryRecipe recipe = find_directory_recipe("oq4e");

@@ -240,8 +240,7 @@ TEST_CASE("eval kv compares policies in the agreed shape and draws them") {
     for (const char* key : {"kl_mean", "kl_p99", "top1", "perplexity"}) {
       CHECK(row[key].is_number());
     }
-    CHECK(row["scored_tokens"] == list[0]["scored_tokens"]);
-    CHECK(row["scored_tokens"].get<int>() > 4 * 10);  // four different answers
+    CHECK(row.size() == 7);  // these four, kv, bytes_per_token and tasks: scripts read this form
     CHECK(row["tasks"].size() == 1);
     CHECK(row["tasks"]["format"].is_number());
   }

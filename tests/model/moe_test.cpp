@@ -21,8 +21,9 @@ Matrix view(const std::vector<float>& data, std::int64_t count, std::int64_t row
 struct Problem {
   std::int64_t d = 48, inner = 40, shared = 56, experts, k, latent;
   std::vector<float> gate, up, down, shared_up, shared_down, f1, f2, bias;
+  std::vector<float> up_bias, down_bias, shared_up_bias, shared_down_bias, f1_bias, f2_bias;
 
-  Problem(std::int64_t e, std::int64_t used, std::int64_t l, unsigned seed)
+  Problem(std::int64_t e, std::int64_t used, std::int64_t l, unsigned seed, bool biased = false)
       : experts(e), k(used), latent(l) {
     std::mt19937 rng(seed);
     std::normal_distribution<float> normal;
@@ -39,6 +40,13 @@ struct Problem {
     fill(f1, latent * d, 0.2f);
     fill(f2, d * latent, 0.2f);
     fill(bias, experts, 0.1f);
+    if (!biased) return;
+    fill(up_bias, experts * inner, 0.5f);
+    fill(down_bias, experts * width, 0.5f);
+    fill(shared_up_bias, shared, 0.5f);
+    fill(shared_down_bias, d, 0.5f);
+    fill(f1_bias, latent, 0.5f);
+    if (latent > 0) fill(f2_bias, d, 0.5f);
   }
 
   [[nodiscard]] nemo::MoeWeights weights() const {
@@ -53,13 +61,21 @@ struct Problem {
       w.latent_down = view(f1, 1, latent, d);
       w.latent_up = view(f2, 1, d, latent);
     }
+    w.up_bias = up_bias;
+    w.down_bias = down_bias;
+    w.shared.up_bias = shared_up_bias;
+    w.shared.down_bias = shared_down_bias;
+    w.latent_down_bias = f1_bias;
+    w.latent_up_bias = f2_bias;
     return w;
   }
 
   [[nodiscard]] static std::vector<double> product(const float* w, std::int64_t rows,
-                                                   std::int64_t cols,
-                                                   const std::vector<double>& x) {
+                                                   std::int64_t cols, const std::vector<double>& x,
+                                                   const std::vector<float>& bias = {},
+                                                   std::size_t first = 0) {
     std::vector<double> y(static_cast<std::size_t>(rows));
+    for (std::size_t r = 0; r < y.size() && !bias.empty(); ++r) y[r] = double(bias[first + r]);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t c = 0; c < cols; ++c)
         y[std::size_t(r)] += double(w[r * cols + c]) * x[std::size_t(c)];
@@ -84,17 +100,20 @@ struct Problem {
     double sum = 0;
     for (std::int64_t i = 0; i < k; ++i) sum += p[order[std::size_t(i)]];
     const std::int64_t width = latent > 0 ? latent : d;
-    const std::vector<double> v = latent > 0 ? product(f1.data(), latent, d, u) : u;
+    const std::vector<double> v = latent > 0 ? product(f1.data(), latent, d, u, f1_bias) : u;
     std::vector<double> routed(std::size_t(width), 0.0);
     for (std::int64_t i = 0; i < k; ++i) {
       const std::size_t e = order[std::size_t(i)];
-      const auto h = relu2(product(up.data() + std::int64_t(e) * inner * width, inner, width, v));
-      const auto o = product(down.data() + std::int64_t(e) * width * inner, width, inner, h);
+      const auto h = relu2(product(up.data() + std::int64_t(e) * inner * width, inner, width, v,
+                                   up_bias, e * std::size_t(inner)));
+      const auto o = product(down.data() + std::int64_t(e) * width * inner, width, inner, h,
+                             down_bias, e * std::size_t(width));
       for (std::size_t c = 0; c < o.size(); ++c) routed[c] += 2.5 * p[e] / sum * o[c];
     }
-    std::vector<double> out = latent > 0 ? product(f2.data(), d, latent, routed) : routed;
+    std::vector<double> out = latent > 0 ? product(f2.data(), d, latent, routed, f2_bias) : routed;
     const auto s =
-        product(shared_down.data(), d, shared, relu2(product(shared_up.data(), shared, d, u)));
+        product(shared_down.data(), d, shared,
+                relu2(product(shared_up.data(), shared, d, u, shared_up_bias)), shared_down_bias);
     for (std::size_t c = 0; c < out.size(); ++c) out[c] += s[c];
     return out;
   }
@@ -120,12 +139,14 @@ std::vector<float> random_rows(std::int64_t n, unsigned seed) {
 
 }  // namespace
 
-TEST_CASE("grouped experts equal the formula, with and without latent projections") {
+TEST_CASE("grouped experts equal the formula, with and without latent projections and biases") {
   for (const nemo::Kernels* kernels : nemo::available_kernels()) {
     for (const std::int64_t latent : {0, 32}) {
-      for (const std::int64_t tokens : {1, 3, 40}) {
-        INFO(kernels->name << " latent " << latent << " tokens " << tokens);
-        const Problem p(10, 3, latent, 7);
+      for (const auto& [tokens, biased] :
+           {std::pair{1, false}, std::pair{3, false}, std::pair{40, false}, std::pair{1, true},
+            std::pair{9, true}}) {
+        INFO(kernels->name << " latent " << latent << " tokens " << tokens << " biased " << biased);
+        const Problem p(10, 3, latent, 7, biased);
         const auto x = random_rows(tokens * p.d, 8);
         const auto out = run(*kernels, p.weights(), x, tokens, p.d, 2);
         CHECK(run(*kernels, p.weights(), x, tokens, p.d, 1) == out);

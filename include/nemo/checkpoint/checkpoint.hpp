@@ -7,12 +7,13 @@
 //   mamba      layers.N.mixer.{in_proj.weight [2I+2GN+H, d], conv1d.weight [C, K], conv1d.bias [C],
 //              dt_bias [H], A [H] (already -exp(A_log)), D [H], norm.weight [I],
 //              out_proj.weight [d, I]}
-//   attention  layers.N.mixer.{q,k,v,o}_proj.weight, optional {q,k,v,o}_proj.bias
-//   mlp        layers.N.mixer.{up_proj.weight [ff, d], down_proj.weight [d, ff]}, optional .bias
+//   attention  layers.N.mixer.{q,k,v,o}_proj.weight
+//   mlp        layers.N.mixer.{up_proj.weight [ff, d], down_proj.weight [d, ff]}
 //   moe        layers.N.mixer.{gate.weight [E, d], gate.bias [E] (selection only),
 //              experts.up_proj.weight [E, m, L], experts.down_proj.weight [E, L, m],
 //              shared_experts.{up_proj.weight [s, d], down_proj.weight [d, s]},
 //              fc1_latent_proj.weight [L, d], fc2_latent_proj.weight [d, L] (latent models)}
+//   Every *_proj.weight may have a *_proj.bias [rows] (of experts [E, 1, rows]) beside it.
 //   draft head (absent: none)  mtp.layers.J.* like layers.N.*, besides of the first
 //              mtp.layers.0.{enorm.weight [d], hnorm.weight [d], eh_proj.weight [d, 2d]} and of the
 //              last mtp.layers.J.final_layernorm.weight [d]

@@ -94,7 +94,7 @@ struct DirectoryTensor {
   std::vector<std::int64_t> shape;  // row-major
   Plane plane;
   WeightFormat format;
-  std::size_t source;        // in gguf_layout()
+  std::size_t source;        // in whole_layout()
   std::int64_t expert = -1;  // of a stack that the directory keeps apart
 
   [[nodiscard]] std::int64_t elements() const noexcept;

@@ -59,7 +59,14 @@ struct LayoutTensor {
   }
 };
 
-/// All tensors of the trunk, in the order converters write them. The draft head is left out.
+/// All tensors of the trunk, in the order converters write them.
 [[nodiscard]] std::vector<LayoutTensor> gguf_layout(const ModelConfig& config);
+
+/// Those of the draft head, of no layer; in a GGUF both its mixers share the block behind the
+/// trunk.
+[[nodiscard]] std::vector<LayoutTensor> draft_head_layout(const ModelConfig& config);
+
+/// Trunk and draft head.
+[[nodiscard]] std::vector<LayoutTensor> whole_layout(const ModelConfig& config);
 
 }  // namespace nemo

@@ -21,11 +21,13 @@ struct SynthOptions {
 };
 
 /// Sizes for `arch`: a preset's name, the path of a config.json or of a folder that holds one; cut
-/// to its first `layers` layers when that is not 0. Throws Error{usage}.
-[[nodiscard]] ModelConfig synth_config(const std::string& arch, std::int64_t layers);
+/// to its first `layers` layers when that is not 0. Presets and cut models keep a draft head only
+/// with `draft_head`. Throws Error{usage}.
+[[nodiscard]] ModelConfig synth_config(const std::string& arch, std::int64_t layers,
+                                       bool draft_head = false);
 
 /// Writes a GGUF with every key and tensor of a converted model, a working byte-level BPE tokenizer
-/// and random weights, without the draft head: variances keep activations near 1, decay rates and
+/// and random weights: variances keep activations near 1, decay rates and
 /// steps of the Mamba layers lie in the trained range, routing spreads over the experts. Memory
 /// stays at a few MiB a thread. Replaces `path`. Throws Error{io} (before writing when the disk is
 /// too small), {usage} for an unknown mix, {cancelled}.

@@ -15,8 +15,9 @@ namespace nemo {
 
 struct Mamba2Weights {
   MambaConfig shape;
-  Matrix in_proj;           // [in_rows, d]
-  Matrix out_proj;          // [d, I]
+  Matrix in_proj;                        // [in_rows, d]
+  Matrix out_proj;                       // [d, I]
+  std::vector<float> in_bias, out_bias;  // [in_rows] and [d], or empty: as in all published models
   std::vector<float> conv;  // [conv_channels, conv_kernel], the last tap meets the current token
   std::vector<float> conv_bias;  // [conv_channels] or empty
   std::vector<float> a;          // [heads], negative: -exp(A_log)

@@ -2,7 +2,8 @@
 //
 //   p = sigmoid(W_gate u)      idx = top-k of p + b      w_i = scale * p_i / sum p
 //   out = F2 sum_i w_i E_i(F1 u) + shared(u),            E(v) = W_down relu(W_up v)^2
-// where F1 and F2 are absent unless the experts live in a latent space.
+// where F1 and F2 are absent unless the experts live in a latent space. No published model has
+// biases; where a checkpoint does, each product is followed by its own.
 #pragma once
 
 #include <nemo/model/matrix.hpp>
@@ -30,6 +31,8 @@ struct MoeWeights {
   MlpWeights shared;   // absent when shared.up is
   Matrix latent_down;  // [L, d] or absent
   Matrix latent_up;    // [d, L] or absent
+  // Empty, or [E, m], [E, L], [L] and [d].
+  std::vector<float> up_bias, down_bias, latent_down_bias, latent_up_bias;
 };
 
 /// The experts one token goes to, best first, and their weights.

@@ -1,4 +1,5 @@
-// Long contexts: single keys planted among 32,768 and 131,072 others are found again, at every depth.
+// Long contexts: single keys planted among 32,768 and 131,072 others are found again, at every
+// depth.
 #include "catch.hpp"
 
 #include <nemo/cache/policies.hpp>

@@ -1,6 +1,6 @@
-// How turboquant-mlx rounds rotated rows of its KV cache: a group is divided by its root mean square,
-// coded by the codebook of that program (not quite Lloyd-Max, at 8 bits far from it) and decoded in
-// half precision.
+// How turboquant-mlx rounds rotated rows of its KV cache: a group is divided by its root mean
+// square, coded by the codebook of that program (not quite Lloyd-Max, at 8 bits far from it) and
+// decoded in half precision.
 #pragma once
 
 #include "safetensors.hpp"

@@ -193,12 +193,13 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
     std::printf("%-34s %10.1f GOPS\n", "float multiply-add", giga(limits.f32_ops_per_second));
     std::printf("%-34s %10.1f GOPS\n", "4-bit codes x int8", giga(limits.dot4_ops_per_second));
     std::printf("%-34s %10.1f GOPS\n", "int8 x int8", giga(limits.dot8_ops_per_second));
-    std::printf("\n%-12s %14s %9s %18s %9s\n", "format", "1 token GB/s", "of read", "batch GOPS",
-                "of peak");
+    std::printf("\n%-12s %-7s %14s %9s %18s %9s\n", "format", "order", "1 token GB/s", "of read",
+                "batch GOPS", "of peak");
   }
-  measure_formats(kernels, threads, types, limits, flags.options, [&](const FormatSpeed& s) {
+  const auto print = [&](DType type, const char* order, const ProductSpeed& s) {
     if (flags.json_lines) {
-      const Json line = {{"format", info(s.type).name},
+      const Json line = {{"format", info(type).name},
+                         {"order", order},
                          {"kernels", kernels.name},
                          {"threads", threads},
                          {"cols", flags.options.cols},
@@ -209,11 +210,15 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
                          {"peak_fraction", s.peak_fraction}};
       std::printf("%s\n", line.dump().c_str());
     } else {
-      std::printf("%-12s %14.2f %8.0f%% %18.1f %8.0f%%\n", std::string(info(s.type).name).c_str(),
-                  giga(s.bytes_per_second), 100 * s.bandwidth_fraction, giga(s.ops_per_second),
-                  100 * s.peak_fraction);
+      std::printf("%-12s %-7s %14.2f %8.0f%% %18.1f %8.0f%%\n",
+                  std::string(info(type).name).c_str(), order, giga(s.bytes_per_second),
+                  100 * s.bandwidth_fraction, giga(s.ops_per_second), 100 * s.peak_fraction);
     }
     std::fflush(stdout);
+  };
+  measure_formats(kernels, threads, types, limits, flags.options, [&](const FormatSpeed& s) {
+    print(s.type, "file", s.file);
+    if (s.kernel) print(s.type, "kernel", *s.kernel);
   });
 }
 

@@ -58,8 +58,9 @@ double peak(int threads, Sink start, std::int64_t (*loop)(std::int64_t, Sink*) n
 /// A matrix of about `bytes` bytes: random rows, repeated.
 class TestMatrix {
  public:
+  static constexpr std::int64_t kDistinct = 64;
+
   TestMatrix(DType type, std::int64_t cols, std::int64_t bytes) {
-    constexpr std::int64_t kDistinct = 64;
     matrix_.type = type;
     matrix_.count = 1;
     matrix_.cols = cols;
@@ -76,6 +77,16 @@ class TestMatrix {
     matrix_.data = bytes_.data();
   }
   [[nodiscard]] const Matrix& get() const noexcept { return matrix_; }
+
+  void to_kernel_order(const FormatKernels& format) {
+    const std::int64_t group = kDistinct * matrix_.row_size();
+    AlignedBuffer<std::byte> ordered(static_cast<std::size_t>(group));
+    format.to_kernel_order(matrix_.view(), 0, kDistinct, ordered.data());
+    for (std::int64_t at = 0; at < matrix_.bytes(); at += group) {
+      std::memcpy(bytes_.data() + at, ordered.data(), static_cast<std::size_t>(group));
+    }
+    matrix_.lanes = format.lanes;
+  }
 
  private:
   Matrix matrix_;
@@ -98,6 +109,21 @@ double product_seconds(const Kernels& kernels, int threads, const Matrix& w, std
   return fastest_seconds([&] { run_products(compute, {&product, 1}); });
 }
 
+/// `large` with one token, `small` with a batch.
+ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& large,
+                           const Matrix& small, const MachineLimits& limits, std::int64_t tokens) {
+  ProductSpeed speed;
+  speed.bytes_per_second =
+      static_cast<double>(large.bytes()) / product_seconds(kernels, threads, large, 1);
+  speed.bandwidth_fraction = speed.bytes_per_second / limits.read_bytes_per_second;
+  const double seconds = product_seconds(kernels, threads, small, tokens);
+  speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;
+  const bool floats = kernels.format(small.type).act == ActFormat::f32;
+  speed.peak_fraction =
+      speed.ops_per_second / (floats ? limits.f32_ops_per_second : limits.dot4_ops_per_second);
+  return speed;
+}
+
 }  // namespace
 
 MachineLimits measure_limits(const Kernels& kernels, int threads) {
@@ -118,24 +144,19 @@ void measure_formats(const Kernels& kernels, int threads, std::span<const DType>
       throw Error(ErrorCode::usage, "--cols: " + std::string(info(type).name) + " needs at least " +
                                         std::to_string(block));
     }
-    FormatSpeed speed;
-    speed.type = type;
-    {
-      const TestMatrix large(type, cols, options.matrix_bytes);
-      const double seconds = product_seconds(kernels, threads, large.get(), 1);
-      speed.bytes_per_second = static_cast<double>(large.get().bytes()) / seconds;
-      speed.bandwidth_fraction = speed.bytes_per_second / limits.read_bytes_per_second;
-    }
+    TestMatrix large(type, cols, options.matrix_bytes);
     // About 4 GOP; a small batch gets a matrix that comes from memory, like the experts of a MoE.
     const std::int64_t rows = std::max<std::int64_t>(2'000'000'000 / cols / options.tokens, 1024);
-    const TestMatrix small(type, cols,
-                           std::min(rows * row_bytes(type, cols), options.matrix_bytes));
-    const double seconds = product_seconds(kernels, threads, small.get(), options.tokens);
-    speed.ops_per_second =
-        2.0 * static_cast<double>(small.get().rows * cols * options.tokens) / seconds;
-    const double most =
-        format.act == ActFormat::f32 ? limits.f32_ops_per_second : limits.dot4_ops_per_second;
-    speed.peak_fraction = speed.ops_per_second / most;
+    TestMatrix small(type, cols, std::min(rows * row_bytes(type, cols), options.matrix_bytes));
+    const auto measure = [&] {
+      return product_speed(kernels, threads, large.get(), small.get(), limits, options.tokens);
+    };
+    FormatSpeed speed{type, measure(), {}};
+    if (format.lanes != 0) {
+      large.to_kernel_order(format);
+      small.to_kernel_order(format);
+      speed.kernel = measure();
+    }
     report(speed);
   }
 }

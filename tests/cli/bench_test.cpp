@@ -82,13 +82,18 @@ TEST_CASE("bench roofline measures the limits and the formats asked for") {
   std::string third;
   REQUIRE(std::getline(lines, first));
   REQUIRE(std::getline(lines, second));
-  CHECK_FALSE(std::getline(lines, third));
   const auto limits = Json::parse(first);
   for (const char* key : {"read_gb_s", "f32_gops", "dot4_gops", "dot8_gops"}) {
     INFO(key);
     CHECK(limits[key].get<double>() > 0);
   }
   CHECK(Json::parse(second)["format"] == "Q4_0");
+  CHECK(Json::parse(second)["order"] == "file");
+  if (limits["kernels"] != "reference") {
+    REQUIRE(std::getline(lines, third));
+    CHECK(Json::parse(third)["order"] == "kernel");
+  }
+  CHECK_FALSE(std::getline(lines, third));
   CHECK(nemo({"bench", "roofline", "--format", "Q9_9"}).code == 2);
   CHECK(nemo({"bench", "roofline", "--kernels", "sse9"}).code == 2);
   CHECK(nemo({"bench", "roofline", "--tokens", "0"}).code == 2);

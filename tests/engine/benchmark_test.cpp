@@ -109,9 +109,14 @@ TEST_CASE("a roofline line relates a format's speed to the limits it was given")
                         [&](const nemo::FormatSpeed& s) { seen.push_back(s); });
   REQUIRE(seen.size() == 2);  // i8 is not a weight format
   for (const auto& s : seen) {
-    CHECK(s.bandwidth_fraction == Approx(s.bytes_per_second / 1e9));
-    const double peak = s.type == nemo::DType::q4_0 ? 2e9 : 1e9;
-    CHECK(s.peak_fraction == Approx(s.ops_per_second / peak));
+    const bool ordered = nemo::select_kernels().format(s.type).lanes != 0;
+    CHECK(s.kernel.has_value() == ordered);
+    for (const auto& speed : {s.file, s.kernel.value_or(s.file)}) {
+      CHECK(speed.bandwidth_fraction == Approx(speed.bytes_per_second / 1e9));
+      const double peak =
+          nemo::select_kernels().format(s.type).act == nemo::ActFormat::q8 ? 2e9 : 1e9;
+      CHECK(speed.peak_fraction == Approx(speed.ops_per_second / peak));
+    }
   }
   CHECK_THROWS_AS(nemo::measure_formats(nemo::select_kernels(), 1, types, limits, {16, 4, 1 << 20},
                                         [](const auto&) {}),

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 namespace nemo {
@@ -25,16 +26,22 @@ struct RooflineOptions {
   std::int64_t matrix_bytes = std::int64_t{256} << 20;
 };
 
-/// One format's product: with one token it waits for memory, with many for arithmetic.
-struct FormatSpeed {
-  DType type = DType::f32;
+/// A product with one token waits for memory, with many for arithmetic.
+struct ProductSpeed {
   double bytes_per_second = 0;    // weights read, one token, a matrix far larger than the caches
   double bandwidth_fraction = 0;  // of what the memory delivers
   double ops_per_second = 0;      // a batch of tokens
   double peak_fraction = 0;       // of dot4_ops, or of f32_ops for formats on the float road
 };
+/// One format's, with the rows as they lie in a file and in the kernel table's order.
+struct FormatSpeed {
+  DType type = DType::f32;
+  ProductSpeed file;
+  std::optional<ProductSpeed> kernel;  // where the table has an order for the format
+};
 
-/// Measures every format in turn that is a matrix by itself (not planar), about a second each;
+/// Measures every format in turn that is a matrix by itself (not planar), about a second each and
+/// order;
 /// `report` sees each result as it is made.
 void measure_formats(const Kernels& kernels, int threads, std::span<const DType> types,
                      const MachineLimits& limits, const RooflineOptions& options,

@@ -334,24 +334,29 @@ struct Dot {
       return _mm256_maddubs_epi16(code, act);
     }
   }
-  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
+  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t). gcc
+  /// would rather make all products first and then add them up in a tree, which takes more
+  /// registers than there are: in_order() makes it follow the source.
   template <int kTokens, int kQuads>
   NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {
     for (int q0 = 0; q0 < kQuads; q0 += kGroup) {
+      I shorts[kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        I shorts = pairs(codes[q0], broadcast_word(acts + t * stride + 4 * q0));
-        for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
-          shorts =
-              _mm256_add_epi16(shorts, pairs(codes[q], broadcast_word(acts + t * stride + 4 * q)));
+        shorts[t] = in_order(pairs(codes[q0], broadcast_word(acts + t * stride + 4 * q0)));
+      }
+      for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
+        for (int t = 0; t < kTokens; ++t) {
+          shorts[t] = in_order(_mm256_add_epi16(
+              shorts[t], pairs(codes[q], broadcast_word(acts + t * stride + 4 * q))));
         }
-        acc[t] = _mm256_add_epi32(acc[t], widen_pairs(shorts));
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = in_order(_mm256_add_epi32(acc[t], widen_pairs(shorts[t])));
       }
     }
   }
-  /// The same with the codes in memory, one vector of them in a register at a time. gcc would
-  /// rather make all products first and then add them up in a tree, which takes more registers than
-  /// there are: in_order() makes it follow the source.
+  /// The same with the codes in memory, one vector of them in a register at a time.
   template <int kTokens, int kQuads>
   NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {

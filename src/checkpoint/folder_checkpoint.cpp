@@ -80,6 +80,18 @@ class FolderCheckpoint final : public Checkpoint {
               std::int64_t cols) {
     keep(to + ".weight", stored_.matrix(from, 0, rows, cols));
   }
+  /// One whose rows are read as they are. A rotation can only be undone in a product.
+  void unrotated(const std::string& to, const std::string& from, std::int64_t rows,
+                 std::int64_t cols) {
+    TensorRef ref = stored_.matrix(from, 0, rows, cols);
+    if (ref.side.rotation != nullptr) {
+      throw Error(ErrorCode::unsupported,
+                  folder_.name + ": module " + in_quotes(from) +
+                      " is stored rotated, which TurboQuant-MLX does to no embedding or router; "
+                      "convert the model again with this module unquantized");
+    }
+    keep(to + ".weight", std::move(ref));
+  }
   void values(const std::string& to, const std::string& from,
               const std::vector<std::int64_t>& shape) {
     keep(to, stored_.values(from, shape));
@@ -118,7 +130,7 @@ void FolderCheckpoint::find_prefix() {
 }
 
 void FolderCheckpoint::map_trunk() {
-  matrix("embeddings", embeddings_, config_.vocab, config_.hidden);
+  unrotated("embeddings", embeddings_, config_.vocab, config_.hidden);
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
     const std::string layer = "layers." + std::to_string(i) + ".";
     map_layer(prefix_ + layer, layer, config_.layers[i]);
@@ -254,7 +266,7 @@ void FolderCheckpoint::map_moe(const std::string& from, const std::string& to,
                                const LayerConfig& layer) {
   const std::int64_t d = config_.hidden;
   const std::int64_t width = layer.expert_width(d);
-  matrix(to + "gate", from + "gate", layer.experts, d);
+  unrotated(to + "gate", from + "gate", layer.experts, d);
   values(to + "gate.bias", from + "gate.e_score_correction_bias", {layer.experts});
   map_experts(from, to, "up_proj", "fc1", layer.experts, layer.expert_ff, width);
   map_experts(from, to, "down_proj", "fc2", layer.experts, width, layer.expert_ff);

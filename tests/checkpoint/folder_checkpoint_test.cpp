@@ -447,6 +447,26 @@ TEST_CASE("broken TurboQuant modules are named") {
   CHECK(says(turbo([&](Model& m) { m[q + ".scales"].bytes[1] = '\x7e'; }), "not finite"));
 }
 
+TEST_CASE("embeddings and routers that are stored rotated are refused") {
+  for (const auto& [stem, rows] :
+       {std::pair{std::string("embeddings"), std::int64_t{kVocab}},
+        std::pair{std::string("layers.1.mixer.gate"), std::int64_t{kExperts}}}) {
+    for (const bool rotated : {true, false}) {
+      INFO(stem << " rotated " << rotated);
+      const std::string failure = failure_of([&, &stem = stem, &rows = rows](Model& m) {
+        m[stem + ".weight"] = random_bytes("U32", {rows, 7}, 1, 0, 64);
+        m[stem + ".scales"] =
+            built("F16", {rows, 2}, std::vector<std::uint16_t>(std::size_t(2 * rows), 0x3c00));
+        m[stem + ".signs"] =
+            built("F16", {kHidden}, std::vector<std::uint16_t>(kHidden, rotated ? 0xbc00 : 0x3c00));
+        m[stem + ".codebook"] = built<std::uint16_t>(
+            "F16", {8}, {0xc000, 0xbc00, 0xb800, 0xb000, 0x3000, 0x3800, 0x3c00, 0x4000});
+      });
+      CHECK(says(failure, rotated ? "is stored rotated" : "no error"));
+    }
+  }
+}
+
 TEST_CASE("quantization tensors and layers that nothing uses are refused") {
   CHECK(says(failure_of([](Model& m) {
                m["layers.2.mixer.q_proj.scales"] = bf16({64, 2}, 1);

@@ -157,6 +157,32 @@ TEST_CASE("synth writes folders whose recipe info reads back, and that generate"
              Contains("not 7 bits"));
 }
 
+TEST_CASE(
+    "synth writes the draft head of whole Hugging Face folders, and wherever it is asked for") {
+  const TemporaryFolder folder;
+  const std::string config = NEMO_SOURCE_DIR "/tests/data/folders/super-tq3a-tq2e-g32/config.json";
+  const auto layers = [&](std::vector<std::string> flags, const std::string& name) {
+    const std::string out = folder.file(name);
+    flags.insert(flags.begin(), {"synth", "--arch", config, "-o", out});
+    const Outcome written = nemo(flags);
+    INFO(written.err);
+    REQUIRE(written.code == 0);
+    const int count = info_of({"-m", out})["mtp"]["layers"].get<int>();
+    const Outcome run =
+        nemo({"run", "-m", out, "-p", "Hi", "-n", "4", "--no-think", "--draft-mtp", "2"});
+    CHECK(run.code == (count > 0 ? 0 : 1));
+    return count;
+  };
+  CHECK(layers({"--format", "hf"}, "whole") == 2);
+  CHECK(layers({"--format", "hf", "--layers", "3"}, "cut") == 0);
+  CHECK(layers({"--format", "hf", "--layers", "3", "--mtp"}, "asked") == 2);
+  CHECK(layers({"--format", "tq", "--mtp"}, "tq") == 2);
+  CHECK(layers({"--type", "Q8_0"}, "a.gguf") == 0);
+  CHECK(layers({"--type", "Q8_0", "--mtp"}, "b.gguf") == 2);
+  CHECK_THAT(failure({"synth", "--arch", "tiny", "--mtp", "-o", folder.file("t.gguf")}, 2),
+             Contains("'tiny' has no draft head"));
+}
+
 TEST_CASE("convert writes what loads, and says what it cannot keep") {
   const TemporaryFolder folder;
   const std::string mlx = folder.file("mlx");

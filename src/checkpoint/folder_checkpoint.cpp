@@ -309,7 +309,7 @@ void FolderCheckpoint::check_leftovers() {
                        std::to_string(config_.layers.size()) + " layers, does not have");
         }
       }
-      if (name.ends_with(".weight") || name.ends_with(".bias")) {
+      if (name.ends_with(".weight") || name.ends_with("bias")) {
         stored_.fail("tensor " + in_quotes(name) +
                      " has no use in a model of the sizes that config.json gives");
       }

@@ -472,9 +472,9 @@ TEST_CASE("quantization tensors and layers that nothing uses are refused") {
                m["layers.2.mixer.q_proj.scales"] = bf16({64, 2}, 1);
              }),
              "not stored in any form"));
-  for (const char* name : {"layers.2.mixer.q_norm.weight", "layers.1.mixer.gate.bias",
-                           "layers.0.mixer.x_proj.weight", "layers.3.mixer.gate_proj.weight",
-                           "layers.1.mixer.experts.up_proj_bias"}) {
+  for (const char* name :
+       {"layers.2.mixer.q_norm.weight", "layers.1.mixer.gate.bias", "layers.0.mixer.x_proj.weight",
+        "layers.3.mixer.gate_proj.weight", "layers.1.mixer.experts.up_proj_bias"}) {
     CHECK(says(failure_of([&](Model& m) { m[name] = bf16({16}, 1); }), "has no use"));
   }
   CHECK(says(failure_of([](Model& m) { m["layers.0.mixer.in_proj.bias"] = bf16({195}, 1); }),

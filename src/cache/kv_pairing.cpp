@@ -1,6 +1,7 @@
 // Picking up and writing paired KV cache policies.
 #include <nemo/base/error.hpp>
 #include <nemo/cache/kv_pairing.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/io/atomic_file.hpp>
 #include <nemo/io/gguf.hpp>
 #include <nemo/io/gguf_writer.hpp>
@@ -55,24 +56,12 @@ void pair_gguf(const fs::path& from, const std::string& kv_config, const KvPolic
     alignment = static_cast<std::uint32_t>(*value);
   }
   GgufWriter writer(to, alignment);
-  for (const std::string_view key : gguf.keys()) {
-    if (key == "general.alignment" || key.starts_with("split.") || key.starts_with("nemo.kv.")) {
-      continue;
-    }
-    writer.add_value(key, *gguf.find(key));
-  }
+  writer.add_keys(gguf, "nemo.kv.");
   writer.add_string(kConfigKey, kv_config);
   if (policy.means != nullptr) add_kv_means(writer, *policy.means, config);
   for (const GgufTensor& tensor : gguf.tensors()) {
     writer.add_tensor(tensor.name, tensor.type,
                       {tensor.dims.data(), static_cast<std::size_t>(std::max(tensor.rank, 1))});
-  }
-  const std::uint64_t total = writer.file_bytes();
-  const std::uint64_t free = AtomicFile::free_bytes(to);
-  if (total > free) {
-    throw Error(ErrorCode::io, "'" + to.string() + "' needs " + std::to_string(total >> 20) +
-                                   " MiB but only " + std::to_string(free >> 20) +
-                                   " MiB are free on that disk");
   }
   writer.begin();
   std::size_t index = 0;
@@ -139,6 +128,7 @@ std::string kv_config_json(const KvPolicy& policy, const ModelConfig& config) {
 
 void pair_model(const fs::path& model, const KvPolicy& policy, const fs::path& out) {
   const auto checkpoint = open_checkpoint(model);
+  require_file_order(*checkpoint);
   const ModelConfig& config = checkpoint->config();
   const std::string kv_config = kv_config_json(policy, config);
   std::error_code ignored;

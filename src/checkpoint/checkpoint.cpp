@@ -108,8 +108,7 @@ KvPairing Checkpoint::kv_pairing() const {
 }
 
 std::shared_ptr<const Checkpoint> open_checkpoint(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored) || path.extension() == ".safetensors") {
+  if (is_model_folder(path)) {
     return checkpoint_from_folder(read_model_folder(path));
   }
   return checkpoint_from_gguf(Gguf::open(path));

@@ -6,6 +6,7 @@
 #include <nemo/base/half.hpp>
 #include <nemo/checkpoint/config_writer.hpp>
 #include <nemo/checkpoint/convert.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/io/atomic_folder.hpp>
 #include <nemo/io/printable.hpp>
 #include <nemo/io/safetensors_writer.hpp>
@@ -337,6 +338,7 @@ void write_texts(const Checkpoint& source, const fs::path& to, std::vector<std::
 
 std::vector<std::string> convert_to_directory(const Checkpoint& checkpoint, const fs::path& path,
                                               DirectoryKind kind, const ConvertOptions& options) {
+  require_file_order(checkpoint);
   std::vector<std::string> notes;
   const DirectoryConverter converter(checkpoint, kind);
   AtomicFolder folder(path, options.replace);

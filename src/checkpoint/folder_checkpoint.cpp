@@ -57,6 +57,9 @@ class FolderCheckpoint final : public Checkpoint {
   [[nodiscard]] std::string chat_template() const override;
   [[nodiscard]] SamplingDefaults sampling() const override;
   void will_need() const override { folder_.weights.will_need(); }
+  void dont_need(std::span<const std::byte> bytes) const override {
+    folder_.weights.dont_need(bytes);
+  }
 
  private:
   void find_prefix();
@@ -394,6 +397,11 @@ SamplingDefaults FolderCheckpoint::sampling() const {
 }
 
 }  // namespace
+
+bool is_model_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored) || path.extension() == ".safetensors";
+}
 
 ModelFolder read_model_folder(const fs::path& path) {
   std::error_code ignored;

@@ -1,6 +1,9 @@
 // Maps GGUF tensor names to canonical ones and checks every shape on the way.
+#include "pack_header.hpp"
+
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/gguf_checkpoint.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/io/printable.hpp>
 
 #include <algorithm>
@@ -49,6 +52,10 @@ class GgufCheckpoint final : public Checkpoint {
  public:
   explicit GgufCheckpoint(Gguf gguf) : gguf_(std::move(gguf)) {
     path_ = gguf_.name();
+    if (auto header = read_pack_header(gguf_)) {
+      pack_ = std::move(header->info);
+      in_kernel_order_ = std::move(header->tensors);
+    }
     config_ = config_from_gguf(gguf_);
     matrix("embeddings.weight", "token_embd.weight", {config_.vocab, config_.hidden});
     for (std::size_t i = 0; i < config_.layers.size(); ++i) map_layer(i);
@@ -57,12 +64,14 @@ class GgufCheckpoint final : public Checkpoint {
       matrix("lm_head.weight", "output.weight", {config_.vocab, config_.hidden});
     }
     map_draft_head();
+    if (pack_) check_pack();
     for (const GgufTensor& tensor : gguf_.tensors()) {
       if (!used_.contains(tensor.name)) ignore(tensor.name);
     }
   }
 
   [[nodiscard]] std::string container() const override {
+    if (pack_) return "pack, order " + order_name(pack_->lanes) + ", of " + pack_->source;
     std::string text = "GGUF v" + std::to_string(gguf_.version());
     if (gguf_.parts() > 1) text += ", " + std::to_string(gguf_.parts()) + " files";
     return text;
@@ -82,9 +91,11 @@ class GgufCheckpoint final : public Checkpoint {
     return pairing;
   }
   void will_need() const override { gguf_.will_need(); }
+  void dont_need(std::span<const std::byte> bytes) const override { gguf_.dont_need(bytes); }
 
  private:
   void ignore(std::string_view name);
+  void check_pack();
   void map_layer(std::size_t index);
   void map_draft_head();
   void map_mamba(const std::string& to, const std::string& from);
@@ -112,6 +123,7 @@ class GgufCheckpoint final : public Checkpoint {
     std::copy(shape.begin(), shape.end(), ref.shape.begin());
     ref.data = tensor.data;
     ref.scales = std::move(scales);
+    if (in_kernel_order_.contains(tensor.name)) ref.lanes = pack_->lanes;
     used_.insert(tensor.name);
     add(std::move(ref));
   }
@@ -146,8 +158,25 @@ class GgufCheckpoint final : public Checkpoint {
   [[nodiscard]] std::vector<float> side_scales(const std::string& name, const Shape& shape);
 
   Gguf gguf_;
+  std::unordered_set<std::string_view> in_kernel_order_;
   std::unordered_set<std::string_view> used_;
 };
+
+/// Only matrices that products read may lie in kernel order; and the header must be undamaged.
+void GgufCheckpoint::check_pack() {
+  const auto refuse = [this](std::string_view stored) {
+    gguf_.fail("tensor " + in_quotes(stored) + " cannot lie in kernel order " +
+               order_name(pack_->lanes) + ": the pack is damaged; make it again with nemo pack");
+  };
+  for (const TensorRef& tensor : tensors()) {
+    if (tensor.lanes != 0 && !fits_kernel_order(*this, tensor, tensor.lanes)) refuse(tensor.stored);
+  }
+  for (const std::string_view stored : in_kernel_order_) {
+    if (!used_.contains(stored)) refuse(stored);
+  }
+  check_pack_header(gguf_);
+  used_.insert(kPackChecksums);
+}
 
 /// NVFP4 keeps a second scale beside the matrix: X.scale belongs to X.weight.
 std::vector<float> GgufCheckpoint::side_scales(const std::string& name, const Shape& shape) {

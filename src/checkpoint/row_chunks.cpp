@@ -13,7 +13,8 @@ namespace nemo {
 void add_chunks(std::size_t piece, std::int64_t rows, std::int64_t row_bytes,
                 std::vector<RowChunk>& chunks) {
   constexpr std::int64_t kChunkBytes = 2 << 20;
-  const std::int64_t step = std::max<std::int64_t>(1, kChunkBytes / row_bytes);
+  constexpr std::int64_t kGroup = 16;
+  const std::int64_t step = std::max(kGroup, kChunkBytes / row_bytes / kGroup * kGroup);
   for (std::int64_t row = 0; row < rows; row += step) {
     chunks.push_back({piece, row, std::min(step, rows - row), row_bytes});
   }

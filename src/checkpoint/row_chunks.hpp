@@ -18,7 +18,8 @@ struct RowChunk {
 };
 
 /// Appends the chunks of a tensor: about 2 MiB each, large enough for the disk, small enough for a
-/// cache.
+/// cache. They start at multiples of 16 rows, which keeps groups of rows that are interleaved or
+/// hashed together in one chunk.
 void add_chunks(std::size_t piece, std::int64_t rows, std::int64_t row_bytes,
                 std::vector<RowChunk>& chunks);
 

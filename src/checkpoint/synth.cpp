@@ -115,13 +115,6 @@ void write_synthetic_gguf(const std::filesystem::path& path, const ModelConfig& 
   writer.add_string("tokenizer.chat_template", kSyntheticTemplate);
   const std::vector<Piece> pieces = declare(writer, config, mix, options.seed);
 
-  const std::uint64_t total = writer.file_bytes();
-  const std::uint64_t free = AtomicFile::free_bytes(path);
-  if (total > free) {
-    throw Error(ErrorCode::io, "'" + path.string() + "' needs " + std::to_string(total >> 20) +
-                                   " MiB but only " + std::to_string(free >> 20) +
-                                   " MiB are free on that disk");
-  }
   writer.begin();
 
   std::vector<RowChunk> chunks;
@@ -130,13 +123,14 @@ void write_synthetic_gguf(const std::filesystem::path& path, const ModelConfig& 
     if (piece.type == DType::nvfp4) write_scales(writer, piece);
     add_chunks(i, piece.rows(), row_bytes(piece.type, piece.cols()), chunks);
   }
-  write_chunks(chunks, options.threads, total, options.progress, [&](const RowChunk& chunk) {
-    const Piece& piece = pieces[chunk.piece];
-    std::vector<std::byte> buffer(static_cast<std::size_t>(chunk.rows * chunk.row_bytes));
-    generate(piece, chunk.first_row, chunk.rows, buffer.data());
-    writer.write(piece.index, static_cast<std::uint64_t>(chunk.first_row * chunk.row_bytes),
-                 buffer);
-  });
+  write_chunks(
+      chunks, options.threads, writer.file_bytes(), options.progress, [&](const RowChunk& chunk) {
+        const Piece& piece = pieces[chunk.piece];
+        std::vector<std::byte> buffer(static_cast<std::size_t>(chunk.rows * chunk.row_bytes));
+        generate(piece, chunk.first_row, chunk.rows, buffer.data());
+        writer.write(piece.index, static_cast<std::uint64_t>(chunk.first_row * chunk.row_bytes),
+                     buffer);
+      });
   writer.finish();
 }
 

@@ -90,6 +90,7 @@ Json result_json(const BenchmarkResult& r, const Model& model) {
                {"rss_bytes", r.rss_bytes},
                {"kv", model.kv_policy()},
                {"kernels", model.kernels().name},
+               {"order", model.order()},
                {"threads", model.threads()}};
   if (r.drafts.passes > 0) json["drafts"] = drafts_json(r.drafts);
   if (r.profiled_tokens > 0) json["profile"] = profile_json(r);
@@ -130,8 +131,9 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
   const double bandwidth = measure_read_bandwidth(first.threads());
   const bool table = !flags.json && !flags.json_lines;
   if (table) {
-    std::printf("%s, %d threads, kernels %s, read bandwidth %.1f GB/s\n", flags.model.c_str(),
-                first.threads(), std::string(first.kernels().name).c_str(), bandwidth / 1e9);
+    std::printf("%s, %d threads, kernels %s, order %s, read bandwidth %.1f GB/s\n",
+                flags.model.c_str(), first.threads(), std::string(first.kernels().name).c_str(),
+                first.order().c_str(), bandwidth / 1e9);
     std::printf("%-20s %-10s %8s %12s %8s %8s %10s %10s %10s\n", "kv", "test", "depth", "tok/s",
                 "+-", "GB/s", "bandwidth", "kv memory", "peak RSS");
   }

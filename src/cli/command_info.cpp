@@ -8,6 +8,7 @@
 #include <nemo/cache/packed_cache.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/checkpoint/directory_layout.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 #include <nemo/checkpoint/quant_mix.hpp>
 #include <nemo/checkpoint/synth.hpp>
@@ -96,6 +97,9 @@ struct Report {
   MemoryPlan plan;
   std::vector<std::pair<std::string, std::int64_t>> others;  // bytes of the plan in other types
   std::string paired_kv;  // the policy stored with the model; empty: none
+  Json order;             // of the matrices; null: a plan
+
+  void set_order(const Checkpoint& checkpoint);
 
   void add(const std::string& name, const std::string& type, std::int64_t elements,
            std::int64_t bytes) {
@@ -125,6 +129,41 @@ Json tokenizer_summary(const Checkpoint& checkpoint) {
   }
 }
 
+/// How the matrices lie, or would lie once loaded.
+void Report::set_order(const Checkpoint& checkpoint) {
+  if (const PackInfo* pack = checkpoint.pack()) {
+    order = {{"file", order_name(pack->lanes)},
+             {"matrices", pack->matrices},
+             {"source", pack->source},
+             {"made_on", pack->cpu}};
+    return;
+  }
+  const Kernels& kernels = select_kernels();
+  const auto tensors = kernel_order_tensors(checkpoint, kernels);
+  order = {{"file", order_name(0)},
+           {"kernels", kernels.name},
+           {"kernel_order", order_name(kernel_order(kernels))},
+           {"matrices", tensors.size()},
+           {"bytes", bytes_of(tensors)},
+           {"repack", !tensors.empty() && worth_repacking(bytes_of(tensors))}};
+}
+
+/// "rows8, 20 matrices, from model.gguf, made on AMD EPYC", or what --repack makes of the file.
+std::string order_text(const Json& order) {
+  const std::string count = std::to_string(order["matrices"].get<std::size_t>()) + " matrices";
+  if (order.contains("source")) {
+    return order["file"].get<std::string>() + ", " + count + ", from " +
+           order["source"].get<std::string>() + ", made on " + order["made_on"].get<std::string>();
+  }
+  const std::string kernels = "kernels " + order["kernels"].get<std::string>();
+  if (order["matrices"] == 0) return "file; " + kernels + " have no other for these matrices";
+  const std::string copy = human_bytes(order["bytes"].get<std::int64_t>()) + " of " + count +
+                           " in order " + order["kernel_order"].get<std::string>() + " of " +
+                           kernels;
+  return order["repack"] ? "loading copies " + copy
+                         : "file; --repack on would copy " + copy + ", nemo pack does so once";
+}
+
 Report report_file(const InfoFlags& flags) {
   const auto checkpoint = open_checkpoint(flags.model);
   Report r;
@@ -141,6 +180,7 @@ Report report_file(const InfoFlags& flags) {
   if (const KvPolicy kv = resolve_kv("", "", *checkpoint); !kv.origin.empty()) {
     r.paired_kv = kv.name + (kv.means != nullptr ? ", centered" : "") + ", from " + kv.origin;
   }
+  r.set_order(*checkpoint);
   r.ignored.assign(checkpoint->ignored().begin(), checkpoint->ignored().end());
   return r;
 }
@@ -282,6 +322,7 @@ Json to_json(const Report& r) {
   if (r.sampling.top_k) sampling["top_k"] = *r.sampling.top_k;
   json["sampling"] = std::move(sampling);
   if (!r.paired_kv.empty()) json["paired_kv"] = r.paired_kv;
+  if (!r.order.is_null()) json["order"] = r.order;
   json["ignored_tensors"] = r.ignored;
   Json kv = Json::object();
   for (const MemoryPlan::Kv& policy : r.plan.kv) {
@@ -401,6 +442,7 @@ void print(const Report& r) {
          r.template_bytes > 0 ? std::to_string(r.template_bytes) + " bytes" : "none (built-in)");
   }
   if (!r.paired_kv.empty()) line("paired KV cache", r.paired_kv);
+  if (!r.order.is_null()) line("order of weights", order_text(r.order));
   if (!r.ignored.empty()) {
     std::string names;
     for (std::size_t i = 0; i < std::min<std::size_t>(r.ignored.size(), 3); ++i) {

@@ -19,6 +19,7 @@ void add_eval_command(CLI::App& app);
 void add_pair_commands(CLI::App& app);  // pair and calibrate-kv
 void add_synth_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
+void add_pack_command(CLI::App& app);
 void add_bench_command(CLI::App& app, const std::string& command_line);
 
 }  // namespace nemo::cli

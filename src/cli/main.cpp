@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
   nemo::cli::add_pair_commands(app);
   nemo::cli::add_synth_command(app);
   nemo::cli::add_convert_command(app);
+  nemo::cli::add_pack_command(app);
   std::string command_line = "nemo";
   for (int i = 1; i < argc; ++i) command_line += std::string(" ") + argv[i];
   nemo::cli::add_bench_command(app, command_line);

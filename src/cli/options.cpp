@@ -1,6 +1,8 @@
 // Shared flags: spellings of llama.cpp with mlx-lm's as aliases.
 #include "src/cli/options.hpp"
 
+#include "src/cli/progress_bar.hpp"
+
 #include <nemo/base/error.hpp>
 #include <nemo/cache/kv_spec.hpp>
 #include <nemo/engine/stop_strings.hpp>
@@ -15,6 +17,7 @@
 #include <iostream>
 #include <iterator>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <string_view>
 #include <system_error>
@@ -143,6 +146,14 @@ void add_run_flags(CLI::App& command, std::string& model, LoadOptions& load) {
   command.add_option("--kv-means", load.kv_means,
                      "Means of nemo calibrate-kv for quantized caches, or off");
   command.add_option("--kernels", load.kernels, "Kernel table; default: the best of this CPU");
+  const std::map<std::string, Repack> choices = {
+      {"auto", Repack::automatic}, {"on", Repack::on}, {"off", Repack::off}};
+  command
+      .add_option("--repack", load.repack,
+                  "Copy weights into kernel order while loading: auto (default: if that is quick), "
+                  "on, off; a pack (nemo pack) needs no copy")
+      ->transform(CLI::Transformer(choices))
+      ->type_name("WHEN");
 }
 
 }  // namespace
@@ -160,7 +171,16 @@ void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load,
 }
 
 std::shared_ptr<const Model> load_model(const std::string& path, const LoadOptions& options) {
-  auto model = load(path, options);
+  std::shared_ptr<const Model> model;
+  {
+    ProgressBar bar("repacking weights", "bytes");
+    LoadOptions with_bar = options;
+    with_bar.progress = [&bar](std::uint64_t done, std::uint64_t total) {
+      bar.update(done, total);
+      return true;
+    };
+    model = load(path, with_bar);
+  }
   const KvPolicy& kv = model->kv();
   if (!kv.origin.empty()) {
     std::fprintf(stderr, "nemo: kv %s%s, %zu bytes per token, from %s\n", one_line(kv.name).c_str(),

@@ -17,7 +17,8 @@
 
 namespace nemo::cli {
 
-/// Adds -m/--model, -t/--threads, -c/--ctx-size, --kv with its aliases, --kv-means and --kernels.
+/// Adds -m/--model, -t/--threads, -c/--ctx-size, --kv with its aliases, --kv-means, --kernels and
+/// --repack.
 /// Without -m the variable NEMO_MODEL decides, then the embedded nemo-tiny.gguf if it lies where a
 /// build or an installation puts it; if there is none either, -m is required.
 void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load);
@@ -26,7 +27,8 @@ void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load);
 void add_load_flags(CLI::App& command, std::string& model, LoadOptions& load,
                     std::vector<std::string>& kv);
 
-/// load(), saying on standard error which KV cache policy was picked up with the model, if one was.
+/// load(), showing on standard error how far repacking is, and which KV cache policy was picked up
+/// with the model, if one was.
 [[nodiscard]] std::shared_ptr<const Model> load_model(const std::string& path,
                                                       const LoadOptions& options);
 

@@ -3,6 +3,7 @@
 #include <nemo/cache/dense_cache.hpp>
 #include <nemo/cache/kv_pairing.hpp>
 #include <nemo/cache/packed_cache.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/engine/model.hpp>
 #include <nemo/engine/model_session.hpp>
 #include <nemo/model/weights.hpp>
@@ -53,6 +54,15 @@ class PolicyModel final : public Model {
   NemotronH<Cache> network_;
 };
 
+/// The copies in kernel order that `options` ask for.
+Repacked repacked(const Checkpoint& checkpoint, const Kernels& kernels, int threads,
+                  const LoadOptions& options) {
+  if (options.repack == Repack::off) return {};
+  const auto tensors = kernel_order_tensors(checkpoint, kernels);
+  if (options.repack == Repack::automatic && !worth_repacking(bytes_of(tensors))) return {};
+  return repack(checkpoint, tensors, kernels, threads, options.progress);
+}
+
 }  // namespace
 
 const ModelConfig& Model::config() const noexcept { return shared_->weights->config; }
@@ -60,6 +70,11 @@ const Checkpoint& Model::checkpoint() const noexcept { return *shared_->weights-
 const ModelWeights& Model::weights() const noexcept { return *shared_->weights; }
 const Kernels& Model::kernels() const noexcept { return *shared_->kernels; }
 const std::string& Model::kv_policy() const noexcept { return kv_->name; }
+std::string Model::order() const {
+  if (const PackInfo* pack = checkpoint().pack()) return order_name(pack->lanes) + " (pack)";
+  if (weights().repacked.places.empty()) return order_name(0);
+  return order_name(kernel_order(kernels())) + " (copy)";
+}
 int Model::threads() const noexcept { return shared_->threads; }
 std::int64_t Model::context() const noexcept { return shared_->context; }
 
@@ -96,11 +111,13 @@ std::shared_ptr<const Model> load(const std::string& path, const LoadOptions& op
   shared->threads = options.threads > 0 ? options.threads : omp_get_num_procs();
 
   const std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(path);
+  require_readable(*checkpoint, *shared->kernels);
   checkpoint->will_need();
   // A policy that does not fit should be known before gigabytes are read.
   KvPolicy policy = resolve_kv(options.kv, options.kv_means, *checkpoint);
   shared->kv_means = options.kv_means;
-  shared->weights = load_weights(checkpoint);
+  shared->weights =
+      load_weights(checkpoint, repacked(*checkpoint, *shared->kernels, shared->threads, options));
   const std::int64_t advertised = checkpoint->config().context_length;
   shared->context = options.context > 0 ? options.context
                     : advertised > 0    ? std::min(advertised, kDefaultContext)

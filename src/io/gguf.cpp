@@ -98,6 +98,7 @@ Gguf Gguf::open(const std::filesystem::path& path) {
     gguf.files_.emplace_back(file);
     GgufParser parser(gguf, gguf.files_.back().bytes(), file.string());
     parser.parse(part == 1);
+    if (gguf.magic_ == GgufMagic::nemo) gguf.fail("a pack is one file, this says it has parts");
     const auto number = parser.split_key("split.no");
     const auto count = parser.split_key("split.count");
     if (number != part - 1 || count != named->parts) {
@@ -139,6 +140,10 @@ void Gguf::index_tensors() {
 
 void Gguf::will_need() const noexcept {
   for (const MappedFile& file : files_) file.will_need(0, file.size());
+}
+
+void Gguf::dont_need(std::span<const std::byte> bytes) const noexcept {
+  for (const MappedFile& file : files_) file.dont_need(bytes);
 }
 
 const GgufTensor* Gguf::find_tensor(std::string_view name) const noexcept {

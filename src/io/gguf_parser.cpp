@@ -110,7 +110,8 @@ void GgufParser::check_magic() {
   if (bytes_.empty()) fail("the file is empty");
   const std::string_view start(reinterpret_cast<const char*>(bytes_.data()),
                                std::min<std::size_t>(bytes_.size(), 24));
-  if (start.substr(0, 4) != "GGUF") {
+  const bool pack = start.substr(0, 4) == text_of(GgufMagic::nemo);
+  if (!pack && start.substr(0, 4) != text_of(GgufMagic::gguf)) {
     if (start.starts_with("version https://git-lfs")) {
       fail("this is a Git LFS pointer, not the model itself: run 'git lfs pull'");
     }
@@ -120,6 +121,7 @@ void GgufParser::check_magic() {
     fail("not a GGUF file: it starts with " + in_quotes(start.substr(0, 4)));
   }
   (void)cursor_.take(4, "magic");
+  out_.magic_ = pack ? GgufMagic::nemo : GgufMagic::gguf;
   const auto version = cursor_.read<std::uint32_t>("version");
   if (version == 2 || version == 3) {
     if (out_.version_ == 0) out_.version_ = version;
@@ -235,6 +237,7 @@ void GgufParser::place_tensors() {
     alignment = static_cast<std::uint64_t>(*value);
   }
   const std::uint64_t data_start = (cursor_.position() + alignment - 1) / alignment * alignment;
+  out_.header_ = bytes_.first(std::min<std::uint64_t>(data_start, bytes_.size()));
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     GgufTensor& tensor = tensors_[i];
     if (offsets_[i] % alignment != 0) {

@@ -26,8 +26,8 @@ void put_string(std::string& out, std::string_view text) {
 
 }  // namespace
 
-GgufWriter::GgufWriter(const std::filesystem::path& path, std::uint32_t alignment)
-    : file_(path), alignment_(alignment) {
+GgufWriter::GgufWriter(const std::filesystem::path& path, std::uint32_t alignment, GgufMagic magic)
+    : file_(path), alignment_(alignment), magic_(magic) {
   if (alignment < 8 || !std::has_single_bit(alignment)) {
     throw Error(ErrorCode::internal, "GgufWriter: alignment must be a power of two >= 8");
   }
@@ -101,6 +101,15 @@ void GgufWriter::add_value(std::string_view name, const GgufValue& value) {
   metadata_.append(reinterpret_cast<const char*>(value.bytes.data()), value.bytes.size());
 }
 
+void GgufWriter::add_keys(const Gguf& from, std::string_view without) {
+  for (const std::string_view name : from.keys()) {
+    if (name == "general.alignment" || name.starts_with("split.") || name.starts_with(without)) {
+      continue;
+    }
+    add_value(name, *from.find(name));
+  }
+}
+
 std::size_t GgufWriter::add_tensor(std::string_view name, DType type,
                                    std::span<const std::int64_t> dims) {
   std::int64_t rows = 1;
@@ -129,14 +138,25 @@ std::uint64_t GgufWriter::data_start() const noexcept {
 
 std::uint64_t GgufWriter::file_bytes() const { return data_start() + data_bytes_; }
 
+std::string GgufWriter::header() const {
+  std::string text(text_of(magic_));
+  put(text, std::uint32_t{3});
+  put(text, static_cast<std::uint64_t>(tensors_.size()));
+  put(text, keys_);
+  text += metadata_;
+  text += tensor_list_;
+  text.resize(data_start());
+  return text;
+}
+
 void GgufWriter::begin() {
-  std::string header = "GGUF";
-  put(header, std::uint32_t{3});
-  put(header, static_cast<std::uint64_t>(tensors_.size()));
-  put(header, keys_);
-  file_.append(header);
-  file_.append(metadata_);
-  file_.append(tensor_list_);
+  const std::uint64_t free = AtomicFile::free_bytes(file_.target());
+  if (file_bytes() > free) {
+    throw Error(ErrorCode::io, "'" + file_.target().string() + "' needs " +
+                                   std::to_string(file_bytes() >> 20) + " MiB but only " +
+                                   std::to_string(free >> 20) + " MiB are free on that disk");
+  }
+  file_.append(header());
   file_.resize(file_bytes());
 }
 

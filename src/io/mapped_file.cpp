@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -71,8 +72,10 @@ void MappedFile::will_need(std::size_t offset, std::size_t length) const noexcep
 void MappedFile::sequential(std::size_t offset, std::size_t length) const noexcept {
   advise(offset, length, MADV_SEQUENTIAL);
 }
-void MappedFile::dont_need(std::size_t offset, std::size_t length) const noexcept {
-  advise(offset, length, MADV_DONTNEED);
+void MappedFile::dont_need(std::span<const std::byte> part) const noexcept {
+  const std::less<const std::byte*> before;  // they may point into different objects
+  if (before(part.data(), data_) || !before(part.data(), data_ + size_)) return;
+  advise(static_cast<std::size_t>(part.data() - data_), part.size(), MADV_DONTNEED);
 }
 
 }  // namespace nemo

@@ -308,4 +308,8 @@ void Safetensors::will_need() const noexcept {
   for (const MappedFile& file : files_) file.will_need(0, file.size());
 }
 
+void Safetensors::dont_need(std::span<const std::byte> bytes) const noexcept {
+  for (const MappedFile& file : files_) file.dont_need(bytes);
+}
+
 }  // namespace nemo

@@ -13,12 +13,17 @@ namespace {
 /// Reads tensors of one layer by their short names.
 class Binder {
  public:
-  Binder(const Checkpoint& checkpoint, std::string prefix)
-      : checkpoint_(checkpoint), prefix_(std::move(prefix)) {}
+  Binder(const Checkpoint& checkpoint, const Repacked& repacked, std::string prefix)
+      : checkpoint_(checkpoint), repacked_(repacked), prefix_(std::move(prefix)) {}
 
   [[nodiscard]] Matrix matrix(const char* name) const {
     const TensorRef& t = checkpoint_.tensor(prefix_ + name);
-    return {t.type, t.count(), t.rows(), t.cols(), t.data, t.scales, t.side};
+    Matrix m{t.type, t.count(), t.rows(), t.cols(), t.data, t.scales, t.side, t.lanes};
+    if (const auto copy = repacked_.places.find(&t); copy != repacked_.places.end()) {
+      m.data = copy->second.data;
+      m.lanes = copy->second.lanes;
+    }
+    return m;
   }
   [[nodiscard]] Matrix optional_matrix(const char* name) const {
     return checkpoint_.find(prefix_ + name) != nullptr ? matrix(name) : Matrix{};
@@ -32,6 +37,7 @@ class Binder {
 
  private:
   const Checkpoint& checkpoint_;
+  const Repacked& repacked_;
   std::string prefix_;
 };
 
@@ -89,8 +95,8 @@ MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfi
         values[static_cast<std::size_t>(r * gate.cols + c)] *= gate.scale(0);
       }
     }
-    gate = {DType::f32, 1, gate.rows, gate.cols, reinterpret_cast<const std::byte*>(values.data()),
-            {},         {}};
+    gate = {DType::f32, 1,  gate.rows, gate.cols, reinterpret_cast<const std::byte*>(values.data()),
+            {},         {}, 0};
     converted.push_back(std::move(values));
   }
   w.router = {gate,
@@ -117,8 +123,8 @@ MoeWeights bind_moe(const Binder& b, const ModelConfig& config, const LayerConfi
 
 MtpWeights bind_mtp(const Checkpoint& checkpoint, ModelWeights& weights) {
   const ModelConfig& config = weights.config;
-  const Binder first(checkpoint, "mtp.layers.0.");
-  const Binder second(checkpoint, "mtp.layers.1.");
+  const Binder first(checkpoint, weights.repacked, "mtp.layers.0.");
+  const Binder second(checkpoint, weights.repacked, "mtp.layers.1.");
   MtpWeights w;
   w.token_norm = first.floats("enorm.weight");
   w.hidden_norm = first.floats("hnorm.weight");
@@ -133,19 +139,21 @@ MtpWeights bind_mtp(const Checkpoint& checkpoint, ModelWeights& weights) {
 
 }  // namespace
 
-std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoint> checkpoint) {
+std::shared_ptr<const ModelWeights> load_weights(std::shared_ptr<const Checkpoint> checkpoint,
+                                                 Repacked repacked) {
   check_scales(*checkpoint, omp_get_max_threads());
   auto weights = std::make_shared<ModelWeights>();
   weights->config = checkpoint->config();
+  weights->repacked = std::move(repacked);
   const ModelConfig& config = weights->config;
-  const Binder top(*checkpoint, "");
+  const Binder top(*checkpoint, weights->repacked, "");
   weights->embeddings = top.matrix("embeddings.weight");
   const Matrix head = top.optional_matrix("lm_head.weight");
   weights->head = head ? head : weights->embeddings;
   weights->final_norm = top.floats("norm_f.weight");
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     const LayerConfig& layer = config.layers[i];
-    const Binder b(*checkpoint, "layers." + std::to_string(i) + ".");
+    const Binder b(*checkpoint, weights->repacked, "layers." + std::to_string(i) + ".");
     LayerWeights w;
     w.norm = b.floats("norm.weight");
     switch (layer.kind) {

@@ -21,8 +21,8 @@ std::set<std::string> keys_of(const Json& object) {
 }
 
 const std::set<std::string> kAgreedKeys = {
-    "test",    "depth",   "tok_s",     "tok_s_sd",           "gb_s",    "kv",
-    "kernels", "threads", "rss_bytes", "bandwidth_fraction", "kv_bytes"};
+    "test",  "depth",   "tok_s",     "tok_s_sd",           "gb_s",    "kv", "kernels",
+    "order", "threads", "rss_bytes", "bandwidth_fraction", "kv_bytes"};
 
 }  // namespace
 

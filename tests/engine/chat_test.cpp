@@ -285,6 +285,7 @@ TEST_CASE("sampling defaults that a checkpoint cannot mean are its fault, not th
     [[nodiscard]] std::string chat_template() const override { return {}; }
     [[nodiscard]] nemo::SamplingDefaults sampling() const override { return defaults_; }
     void will_need() const override {}
+    void dont_need(std::span<const std::byte>) const override {}
 
    private:
     nemo::SamplingDefaults defaults_;

@@ -1,4 +1,6 @@
-// FNV-1a, 64 bits: tells files and settings apart, not meant to resist anybody.
+// XXH64: finds damaged bytes and tells files and settings apart; not meant to resist anybody.
+//
+// The algorithm is public and other programs compute it too (xxhsum -H64 on a file).
 #pragma once
 
 #include <cstddef>
@@ -7,15 +9,9 @@
 
 namespace nemo {
 
-inline constexpr std::uint64_t kHashStart = 0xcbf29ce484222325ULL;
-
-/// Continues `hash` with more bytes.
-[[nodiscard]] inline std::uint64_t hash_bytes(std::span<const std::byte> bytes,
-                                              std::uint64_t hash = kHashStart) noexcept {
-  for (const std::byte b : bytes) {
-    hash = (hash ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3ULL;
-  }
-  return hash;
-}
+/// The XXH64 of some bytes. The hash of what came before as seed continues a sequence of pieces
+/// (which is then not the hash of all bytes as one piece).
+[[nodiscard]] std::uint64_t hash_bytes(std::span<const std::byte> bytes,
+                                       std::uint64_t seed = 0) noexcept;
 
 }  // namespace nemo

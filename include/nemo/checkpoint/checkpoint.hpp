@@ -51,6 +51,7 @@ struct TensorRef {
   const std::byte* data = nullptr;
   std::vector<float> scales;  // empty, or a factor for all, or one per shape[0] (stacked experts)
   SideArrays side = {};       // of planar types, and of stacks that lie in pieces
+  std::int64_t lanes = 0;     // rows of a group in kernel order; 0: rows lie one after the other
 
   [[nodiscard]] std::int64_t cols() const noexcept {
     return shape[static_cast<std::size_t>(rank - 1)];
@@ -79,6 +80,14 @@ struct KvPairing {
   std::optional<KvMeans> means;       // for centering; checked against the model
 };
 
+/// What a pack says about itself: a file with matrices in kernel order (pack.hpp).
+struct PackInfo {
+  std::int64_t lanes = 0;    // rows of a group
+  std::string source;        // file name of the model it was made from
+  std::string cpu;           // where it was made
+  std::size_t matrices = 0;  // stored tensors in kernel order
+};
+
 /// What the checkpoint recommends for sampling; absent: it says nothing.
 struct SamplingDefaults {
   std::optional<float> temperature;
@@ -99,6 +108,9 @@ class Checkpoint {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// "GGUF v3, 2 files"
   [[nodiscard]] virtual std::string container() const = 0;
+
+  /// nullptr: all tensors lie in file order.
+  [[nodiscard]] const PackInfo* pack() const noexcept { return pack_ ? &*pack_ : nullptr; }
 
   /// nullptr when absent.
   [[nodiscard]] const TensorRef* find(std::string_view name) const noexcept;
@@ -124,6 +136,8 @@ class Checkpoint {
 
   /// Asks the system to read the weights ahead.
   virtual void will_need() const = 0;
+  /// Lets the pages of some bytes of a tensor go; they come back when they are touched again.
+  virtual void dont_need(std::span<const std::byte> bytes) const = 0;
 
  protected:
   Checkpoint() = default;
@@ -133,6 +147,7 @@ class Checkpoint {
 
   ModelConfig config_;
   std::string path_;
+  std::optional<PackInfo> pack_;
   std::vector<std::string> ignored_;
 
  private:

@@ -19,6 +19,9 @@ struct ModelFolder {
   Safetensors weights;
 };
 
+/// Whether `path` names a model of this kind: a folder, or one weight file in it.
+[[nodiscard]] bool is_model_folder(const std::filesystem::path& path);
+
 /// `path` is the folder, or one weight file in it. Throws Error{io}, {bad_file}, {unsupported}.
 [[nodiscard]] ModelFolder read_model_folder(const std::filesystem::path& path);
 

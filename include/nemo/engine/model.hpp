@@ -21,6 +21,11 @@ namespace text {
 class ChatTemplate;
 }
 
+/// Whether loading copies matrices into kernel order (checkpoint/kernel_order.hpp), which makes
+/// each token cheaper and the start dearer: `automatic` copies when that is quick
+/// (worth_repacking()).
+enum class Repack : std::uint8_t { automatic, on, off };
+
 struct LoadOptions {
   /// KV cache policy, e.g. "turbo:8,4,sink=128" (cache/kv_spec.hpp); empty: the one that the model
   /// is paired with, or fp16.
@@ -32,6 +37,8 @@ struct LoadOptions {
   int threads = 0;           // 0: one per core
   /// Tokens a session can hold; 0: what the file advertises, at most 131072.
   std::int64_t context = 0;
+  Repack repack = Repack::automatic;
+  ProgressCallback progress = {};  // of repacking, in bytes; from any thread, one call at a time
 };
 
 /// Immutable and shared: any number of sessions, from any threads.
@@ -48,6 +55,9 @@ class Model {
   [[nodiscard]] const text::ChatTemplate& chat_template() const;
 
   [[nodiscard]] const Kernels& kernels() const noexcept;
+  /// How the matrices lie that these kernels have an order for: "file", "rows8 (pack)",
+  /// "rows8 (copy)".
+  [[nodiscard]] std::string order() const;
   [[nodiscard]] int threads() const noexcept;
   [[nodiscard]] std::int64_t context() const noexcept;
   /// The policy's name, e.g. "turbo:8,4,sink=128".

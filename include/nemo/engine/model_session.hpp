@@ -329,7 +329,7 @@ class ModelSession final : public Session {
   // "nemoSes" and the version in the last byte.
   static constexpr std::uint64_t kMagic = std::uint64_t{1} << 56 | std::uint64_t{0x7365536f6d656e};
 
-  /// FNV-1a of the model's norms: small, and trained differently in every model.
+  /// A hash of the model's norms: small, and trained differently in every model.
   [[nodiscard]] std::uint64_t fingerprint() const {
     std::uint64_t hash = hash_bytes(std::as_bytes(std::span(model_.weights().final_norm)));
     for (const LayerWeights& layer : model_.weights().layers) {

@@ -31,6 +31,7 @@ class AtomicFile {
   /// Brings the bytes to the disk and gives the file its name. Throws Error{io}.
   void commit();
 
+  [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
   /// Bytes that can still be written to the file system of `target`.
   [[nodiscard]] static std::uint64_t free_bytes(const std::filesystem::path& target);
 

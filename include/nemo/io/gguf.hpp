@@ -1,4 +1,5 @@
-// Reader of GGUF files (v2, v3, little endian, single or split), the container of llama.cpp models.
+// Reader of GGUF files (v2, v3, little endian, single or split), the container of llama.cpp models,
+// and of packs, which differ in the magic: their matrices mean something else to other programs.
 //
 //   file = magic version tensor_count kv_count  {key type value}*  {name dims type offset}*  pad
 //   data
@@ -22,6 +23,12 @@
 #include <vector>
 
 namespace nemo {
+
+/// What a file starts with.
+enum class GgufMagic : std::uint8_t { gguf, nemo };
+[[nodiscard]] constexpr std::string_view text_of(GgufMagic magic) noexcept {
+  return magic == GgufMagic::nemo ? "NEMO" : "GGUF";
+}
 
 /// Value types of GGUF metadata, with the numbers of the file.
 enum class GgufType : std::uint32_t {
@@ -71,13 +78,18 @@ class Gguf {
   [[nodiscard]] static Gguf from_memory(std::span<const std::byte> bytes,
                                         std::string name = "memory");
 
+  [[nodiscard]] GgufMagic magic() const noexcept { return magic_; }
   [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
   [[nodiscard]] std::size_t parts() const noexcept { return files_.empty() ? 1 : files_.size(); }
+  /// All bytes in front of the data, of the last part.
+  [[nodiscard]] std::span<const std::byte> header() const noexcept { return header_; }
 
   /// Asks the system to read all parts ahead.
   void will_need() const noexcept;
+  /// Lets the pages of some bytes of a tensor go; they come back when they are touched again.
+  void dont_need(std::span<const std::byte> bytes) const noexcept;
 
   [[nodiscard]] std::span<const GgufTensor> tensors() const noexcept { return tensors_; }
   [[nodiscard]] const GgufTensor* find_tensor(std::string_view name) const noexcept;
@@ -112,9 +124,11 @@ class Gguf {
   void index_tensors();
 
   std::string name_;
+  GgufMagic magic_ = GgufMagic::gguf;
   std::uint32_t version_ = 0;
   std::uint64_t file_bytes_ = 0;
   std::vector<MappedFile> files_;  // empty when read from memory
+  std::span<const std::byte> header_;
   std::vector<std::string_view> keys_;
   std::unordered_map<std::string_view, GgufValue> values_;
   std::vector<GgufTensor> tensors_;

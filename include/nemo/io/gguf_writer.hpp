@@ -22,7 +22,8 @@ namespace nemo {
 class GgufWriter {
  public:
   /// `alignment`: a power of two >= 8; recorded in the file when it is not the default 32.
-  explicit GgufWriter(const std::filesystem::path& path, std::uint32_t alignment = 32);
+  explicit GgufWriter(const std::filesystem::path& path, std::uint32_t alignment = 32,
+                      GgufMagic magic = GgufMagic::gguf);
 
   void add_string(std::string_view key, std::string_view value);
   void add_u32(std::string_view key, std::uint32_t value);
@@ -36,6 +37,9 @@ class GgufWriter {
   void add_strings(std::string_view key, std::span<const std::string> values);
   /// A value as another file holds it.
   void add_value(std::string_view key, const GgufValue& value);
+  /// All keys of another file, but those that tell how it is laid out (alignment, parts) and those
+  /// that start with `without`.
+  void add_keys(const Gguf& from, std::string_view without);
 
   /// Declares a tensor; dims contiguous first. Returns its index.
   std::size_t add_tensor(std::string_view name, DType type, std::span<const std::int64_t> dims);
@@ -45,8 +49,11 @@ class GgufWriter {
   /// Size of the whole file with what has been declared so far.
   [[nodiscard]] std::uint64_t file_bytes() const;
 
-  /// Writes header and tensor list; nothing can be added afterwards.
+  /// Writes header and tensor list; nothing can be added afterwards. Throws Error{io} when the disk
+  /// has no room for the whole file.
   void begin();
+  /// All bytes in front of the data.
+  [[nodiscard]] std::string header() const;
   /// Bytes [offset, offset + size) of a tensor; may be called from several threads, in any order,
   /// every byte once.
   void write(std::size_t index, std::uint64_t offset, std::span<const std::byte> bytes);
@@ -70,6 +77,7 @@ class GgufWriter {
 
   AtomicFile file_;
   std::uint64_t alignment_;
+  GgufMagic magic_;
   std::uint64_t keys_ = 0;
   std::string metadata_;
   std::string tensor_list_;

@@ -24,8 +24,9 @@ class MappedFile {
   /// Hints only; a range outside the file is clipped and failures are ignored.
   void will_need(std::size_t offset, std::size_t length) const noexcept;
   void sequential(std::size_t offset, std::size_t length) const noexcept;
-  /// Lets the pages go (they come back from the file when touched again).
-  void dont_need(std::size_t offset, std::size_t length) const noexcept;
+  /// Lets the pages of some of bytes() go (they come back from the file when touched again); bytes
+  /// that are not of this file are left alone.
+  void dont_need(std::span<const std::byte> part) const noexcept;
 
  private:
   void advise(std::size_t offset, std::size_t length, int advice) const noexcept;

@@ -70,6 +70,8 @@ class Safetensors {
   [[nodiscard]] std::size_t files() const noexcept { return files_.empty() ? 1 : files_.size(); }
   /// Asks the system to read all files ahead.
   void will_need() const noexcept;
+  /// Lets the pages of some bytes of a tensor go; they come back when they are touched again.
+  void dont_need(std::span<const std::byte> bytes) const noexcept;
 
  private:
   Safetensors() = default;

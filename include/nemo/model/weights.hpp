@@ -3,6 +3,7 @@
 
 #include <nemo/base/aligned.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/model/attention.hpp>
 #include <nemo/model/mamba2.hpp>
 #include <nemo/model/mlp.hpp>
@@ -42,11 +43,12 @@ struct ModelWeights {
 
   std::shared_ptr<const Checkpoint> checkpoint;  // keeps the mapped bytes alive
   std::vector<AlignedBuffer<float>> converted;   // routers stored in less than float
+  Repacked repacked;                             // matrices copied into kernel order
 };
 
-/// Views a checkpoint's tensors as the modules' weights; matrices stay where and as they are.
-/// Throws Error{bad_file} for missing or mis-shaped tensors.
+/// Views a checkpoint's tensors as the modules' weights; matrices stay where and as they are,
+/// unless `repacked` has copies of them. Throws Error{bad_file} for missing or mis-shaped tensors.
 [[nodiscard]] std::shared_ptr<const ModelWeights> load_weights(
-    std::shared_ptr<const Checkpoint> checkpoint);
+    std::shared_ptr<const Checkpoint> checkpoint, Repacked repacked = {});
 
 }  // namespace nemo

@@ -1,0 +1,67 @@
+// Kernel order: matrices arranged as the products of a kernel table read them, groups of rows
+// interleaved (kernels.hpp). Same values, same bytes in number, and every product has the same
+// bits.
+//
+// Either the copy is made while a model loads, or it lies in a file: a pack (checkpoint/pack.hpp).
+#pragma once
+
+#include <nemo/base/page_buffer.hpp>
+#include <nemo/base/progress.hpp>
+#include <nemo/checkpoint/checkpoint.hpp>
+#include <nemo/kernels.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace nemo {
+
+/// "rows8", "rows16": what files call an order with groups of this many rows; "file" for 0.
+[[nodiscard]] std::string order_name(std::int64_t lanes);
+
+/// The order of a kernel table; 0: it has none.
+[[nodiscard]] std::int64_t kernel_order(const Kernels& kernels) noexcept;
+
+/// Whether a matrix of `checkpoint` may lie in kernel order at all: it is read by products only,
+/// and its rows (of each expert, of each part of a fused one) come in whole groups.
+[[nodiscard]] bool fits_kernel_order(const Checkpoint& checkpoint, const TensorRef& tensor,
+                                     std::int64_t lanes);
+
+/// The matrices of a checkpoint in file order that this table has a kernel order for.
+[[nodiscard]] std::vector<const TensorRef*> kernel_order_tensors(const Checkpoint& checkpoint,
+                                                                 const Kernels& kernels);
+
+[[nodiscard]] std::int64_t bytes_of(std::span<const TensorRef* const> tensors) noexcept;
+
+/// Whether a copy of this many bytes is quick to make and leaves room: at most 4 GiB and a quarter
+/// of the memory. Larger models start sooner from the file as it is, and as a pack they need no
+/// copy.
+[[nodiscard]] bool worth_repacking(std::int64_t bytes);
+
+/// Matrices of a checkpoint in kernel order, in memory of their own.
+struct Repacked {
+  struct Place {
+    const std::byte* data;
+    std::int64_t lanes;
+  };
+  PageBuffer bytes;
+  std::unordered_map<const TensorRef*, Place> places;
+};
+
+/// Copies `tensors` (of kernel_order_tensors) in parallel; `progress` hears (bytes done, bytes in
+/// all) from any thread, one call at a time. Throws std::bad_alloc, Error{cancelled}.
+[[nodiscard]] Repacked repack(const Checkpoint& checkpoint,
+                              std::span<const TensorRef* const> tensors, const Kernels& kernels,
+                              int threads, const ProgressCallback& progress);
+
+/// Throws Error{unsupported}, saying what to do, when `checkpoint` is a pack that these kernels
+/// cannot read.
+void require_readable(const Checkpoint& checkpoint, const Kernels& kernels);
+
+/// Throws Error{unsupported} when `checkpoint` is a pack: other containers hold file order.
+void require_file_order(const Checkpoint& checkpoint);
+
+}  // namespace nemo

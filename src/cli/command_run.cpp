@@ -120,7 +120,10 @@ void answer(const RunFlags& flags, const std::shared_ptr<const Model>& model,
 
 void run(const RunFlags& flags) {
   check(flags.generate);
-  const auto model = load_model(flags.model, flags.load);
+  LoadOptions load = flags.load;
+  // One answer rarely repays the copy.
+  if (load.repack == Repack::automatic) load.repack = Repack::off;
+  const auto model = load_model(flags.model, load);
   const auto options = generate_options(flags.generate, *model);
   if (flags.raw) {
     complete(flags, *model, options);

@@ -149,9 +149,10 @@ void add_run_flags(CLI::App& command, std::string& model, LoadOptions& load) {
   const std::map<std::string, Repack> choices = {
       {"auto", Repack::automatic}, {"on", Repack::on}, {"off", Repack::off}};
   command
-      .add_option("--repack", load.repack,
-                  "Copy weights into kernel order while loading: auto (default: if that is quick), "
-                  "on, off; a pack (nemo pack) needs no copy")
+      .add_option(
+          "--repack", load.repack,
+          "Copy weights into kernel order while loading: auto (default: up to 4 GiB, but not "
+          "for the one answer of run), on, off; a pack (nemo pack) needs no copy")
       ->transform(CLI::Transformer(choices))
       ->type_name("WHEN");
 }

@@ -151,7 +151,7 @@ TEST_CASE(
   const auto data = nemo::test::read_safetensors((whole ? shared : own).string());
   const nemo::Kernels& kernels = nemo::select_kernels("reference");
   int cases = 0;
-  for (const std::size_t dim : {64, 128}) {
+  for (const std::size_t dim : {std::size_t{64}, std::size_t{128}}) {
     for (const std::string mode : {"k3v3m0", "k4v4m0", "k8v3m0", "k8v2m0", "k8v3m128"}) {
       for (const bool values : {false, true}) {
         const std::string d = "d" + std::to_string(dim) + ".";

@@ -52,7 +52,8 @@ std::vector<float> multiply(const FormatKernels& format, const StoredMatrix& m,
   const std::int64_t unit = std::max<std::int64_t>(m.lanes, 1);
   for (std::int64_t r = 0; r < m.rows;) {
     const std::int64_t height =
-        splits ? std::min<std::int64_t>((1 + (*splits)() % 20) * unit, m.rows - r) : m.rows;
+        splits ? std::min(static_cast<std::int64_t>(1 + (*splits)() % 20) * unit, m.rows - r)
+               : m.rows;
     for (std::int64_t t = 0; t < tokens;) {
       const std::int64_t count =
           splits ? std::min<std::int64_t>(1 + (*splits)() % 12, tokens - t) : tokens;

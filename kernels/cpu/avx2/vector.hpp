@@ -32,7 +32,10 @@ constexpr int kTileVectors = 2;
 constexpr int kRowTokens = 2;
 constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
-// Tokens that share one pass over an int8 panel: 4 int32 + 4 float accumulators + temporaries.
+// Row vectors and tokens that share one pass over int8 panels: every activation is broadcast once
+// for both row vectors, and 2 x 4 accumulators, 2 vectors of codes and temporaries fit in 16
+// registers.
+constexpr int kPanelRows = 2;
 constexpr int kPanelTokens = 4;
 // Query rows that share one pass over a packed KV tile: 4 x 2 int32 accumulators.
 constexpr int kKvRows = 4;
@@ -356,25 +359,25 @@ struct Dot {
       }
     }
   }
-  /// The same with the codes in memory, one vector of them in a register at a time.
-  template <int kTokens, int kQuads>
-  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
-                              I (&acc)[kTokens]) {
-    for (int q0 = 0; q0 < kQuads; q0 += kGroup) {
-      I shorts[kTokens];
-      I w = load_bytes(codes + 32 * q0);
+  /// The same for kRows row vectors whose codes lie in memory, `step` bytes apart: acc[i][t].
+  template <int kRows, int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, std::int64_t step, const std::byte* acts,
+                              std::int64_t stride, I (&acc)[kRows][kTokens]) {
+    constexpr int kSteps = kGroup < kQuads ? kGroup : kQuads;  // between widenings
+    I shorts[kRows][kTokens];
+#pragma GCC unroll 8
+    for (int q = 0; q < kQuads; ++q) {
+      I w[kRows];
+      for (int i = 0; i < kRows; ++i) w[i] = in_order(load_bytes(codes + i * step + 32 * q));
       for (int t = 0; t < kTokens; ++t) {
-        shorts[t] = in_order(pairs(w, broadcast_word(acts + t * stride + 4 * q0)));
-      }
-      for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
-        w = load_bytes(codes + 32 * q);
-        for (int t = 0; t < kTokens; ++t) {
-          shorts[t] = in_order(
-              _mm256_add_epi16(shorts[t], pairs(w, broadcast_word(acts + t * stride + 4 * q))));
+        const I act = in_order(broadcast_word(acts + t * stride + 4 * q));
+        for (int i = 0; i < kRows; ++i) {
+          const I two = pairs(w[i], act);
+          shorts[i][t] = in_order(q % kSteps == 0 ? two : _mm256_add_epi16(shorts[i][t], two));
+          if (q % kSteps == kSteps - 1) {
+            acc[i][t] = in_order(_mm256_add_epi32(acc[i][t], widen_pairs(shorts[i][t])));
+          }
         }
-      }
-      for (int t = 0; t < kTokens; ++t) {
-        acc[t] = in_order(_mm256_add_epi32(acc[t], widen_pairs(shorts[t])));
       }
     }
   }

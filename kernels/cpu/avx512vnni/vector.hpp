@@ -38,7 +38,9 @@ constexpr int kTileVectors = 4;
 constexpr int kRowTokens = 1;
 constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
-// Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + codes.
+// Row vectors and tokens that share one pass over int8 panels: 8 int32 + 8 float accumulators +
+// codes.
+constexpr int kPanelRows = 1;
 constexpr int kPanelTokens = 8;
 // Query rows that share one pass over a packed KV tile: 16 int32 accumulators hide the latency.
 constexpr int kKvRows = 16;
@@ -285,18 +287,21 @@ template <int kClass>
 struct Dot {
   /// Panels keep codes as they are.
   NEMO_SIMD static void arrange(I&, I&) {}
-  /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
-  template <int kTokens, int kQuads>
-  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
-                              I (&acc)[kTokens]) {
+  /// Adds to acc[i][t] word r: sum over quads of (word r of codes) . (activation quad of token t),
+  /// for kRows row vectors whose codes lie `step` bytes apart.
+  template <int kRows, int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, std::int64_t step, const std::byte* acts,
+                              std::int64_t stride, I (&acc)[kRows][kTokens]) {
     for (int q = 0; q < kQuads; ++q) {
-      const I w = load_bytes(codes + 64 * q);
-      for (int t = 0; t < kTokens; ++t) {
-        acc[t] = _mm512_dpbusd_epi32(acc[t], w, broadcast_word(acts + t * stride + 4 * q));
+      for (int i = 0; i < kRows; ++i) {
+        const I w = load_bytes(codes + i * step + 64 * q);
+        for (int t = 0; t < kTokens; ++t) {
+          acc[i][t] = _mm512_dpbusd_epi32(acc[i][t], w, broadcast_word(acts + t * stride + 4 * q));
+        }
       }
     }
   }
-  /// The same with the codes in registers.
+  /// The same for one row vector with the codes in registers.
   template <int kTokens, int kQuads>
   NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {

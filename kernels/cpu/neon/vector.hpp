@@ -40,7 +40,9 @@ constexpr int kTileVectors = 2;
 constexpr int kRowTokens = 3;
 constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
-// Tokens that share one pass over an int8 panel: 8 int32 + 8 float accumulators + temporaries.
+// Row vectors and tokens that share one pass over int8 panels: 8 int32 + 8 float accumulators +
+// temporaries.
+constexpr int kPanelRows = 1;
 constexpr int kPanelTokens = 4;
 // Query rows that share one pass over a packed KV tile: 4 x 2 int32 accumulators of two registers.
 constexpr int kKvRows = 4;
@@ -379,8 +381,8 @@ struct Dot {
   }
   /// Adds to acc[t] word r: (row r of codes) . (activations of token t); `codes` as arranged.
   template <int kTokens, int kQuads>
-  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
-                              I (&acc)[kTokens]) {
+  NEMO_SIMD static void panel_row(const std::byte* codes, const std::byte* acts,
+                                  std::int64_t stride, I (&acc)[kTokens]) {
     static_assert(kQuads % 4 == 0);
     constexpr int kPairs = (kTokens + 1) / 2;
     int32x4_t sums[kPairs][4];  // of rows 2i and 2i + 1
@@ -418,8 +420,8 @@ struct Dot {
   NEMO_SIMD static void arrange(I&, I&) {}
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
-  NEMO_SIMD static void panel(const std::byte* codes, const std::byte* acts, std::int64_t stride,
-                              I (&acc)[kTokens]) {
+  NEMO_SIMD static void panel_row(const std::byte* codes, const std::byte* acts,
+                                  std::int64_t stride, I (&acc)[kTokens]) {
     static_assert(kQuads % 4 == 0);
     for (int q = 0; q < kQuads; q += 4) {
       int8x16_t x[kTokens];
@@ -434,6 +436,14 @@ struct Dot {
     }
   }
 #endif
+  /// panel_row of kRows row vectors whose codes lie `step` bytes apart: acc[i][t].
+  template <int kRows, int kTokens, int kQuads>
+  NEMO_SIMD static void panel(const std::byte* codes, std::int64_t step, const std::byte* acts,
+                              std::int64_t stride, I (&acc)[kRows][kTokens]) {
+    for (int i = 0; i < kRows; ++i) {
+      panel_row<kTokens, kQuads>(codes + i * step, acts, stride, acc[i]);
+    }
+  }
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
   NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,

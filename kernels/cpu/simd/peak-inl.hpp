@@ -25,7 +25,8 @@ namespace {
 template <int kMaxCode>
 std::int64_t peak_dot(std::int64_t rounds, std::int32_t* sink) noexcept {
   constexpr int kQuads = 8;
-  constexpr std::int64_t kCodes = kQuads * static_cast<std::int64_t>(sizeof(I));
+  constexpr std::int64_t kVector = sizeof(I);
+  constexpr std::int64_t kCodes = kPanelRows * kQuads * kVector;
   alignas(64) std::byte codes[kCodes];
   alignas(64) std::byte acts[kPanelTokens * 32];
   for (std::int64_t i = 0; i < kCodes; ++i) {
@@ -34,17 +35,23 @@ std::int64_t peak_dot(std::int64_t rounds, std::int32_t* sink) noexcept {
   for (std::int64_t i = 0; i < kPanelTokens * 32; ++i) {
     acts[i] = static_cast<std::byte>((sink[0] + i) % 100);
   }
-  I acc[kPanelTokens];
-  for (int t = 0; t < kPanelTokens; ++t) acc[t] = all_words(0);
+  I acc[kPanelRows][kPanelTokens];
+  for (auto& row : acc) {
+    for (I& v : row) v = all_words(0);
+  }
   for (std::int64_t r = 0; r < rounds; ++r) {
-    Dot<dot_class(kMaxCode)>::template panel<kPanelTokens, kQuads>(codes, acts, 32, acc);
+    Dot<dot_class(kMaxCode)>::template panel<kPanelRows, kPanelTokens, kQuads>(
+        codes, kQuads * kVector, acts, 32, acc);
     asm volatile("" ::: "memory");  // the next round reads its operands again
   }
-  for (int t = 1; t < kPanelTokens; ++t) acc[0] = add_words(acc[0], acc[t]);
+  I total = all_words(0);
+  for (auto& row : acc) {
+    for (const I v : row) total = add_words(total, v);
+  }
   std::int32_t words[sizeof(I) / 4];
-  store_bytes(acc[0], words);
+  store_bytes(total, words);
   sink[0] = words[0];
-  return 2 * rounds * kPanelTokens * kQuads * static_cast<std::int64_t>(sizeof(I));
+  return 2 * rounds * kPanelRows * kPanelTokens * kQuads * kVector;
 }
 
 }  // namespace

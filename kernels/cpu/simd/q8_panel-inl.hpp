@@ -78,65 +78,84 @@ struct Ahead {
   }
 };
 
-/// y[t, 0..rows) (+)= panel . token t.
-template <class Layout, int kTokens>
-void multiply_panel(const std::byte* panel, std::int64_t tiles, const TokenSpan& x, float* y,
-                    std::int64_t ldy, std::int64_t rows, bool accumulate,
-                    const Ahead& ahead) noexcept {
+/// y[t, 0..rows) (+)= panels . token t, kRows panels `step` bytes apart; rows > (kRows - 1) *
+/// kLanes.
+template <class Layout, int kRows, int kTokens>
+void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tiles,
+                    const TokenSpan& x, float* y, std::int64_t ldy, std::int64_t rows,
+                    bool accumulate, const Ahead& ahead) noexcept {
   using Product = typename Layout::Product;
   const std::byte* line = ahead.at;
   const std::int64_t lines = ahead.lines_per_tile;
-  F acc[kTokens];
+  F acc[kRows][kTokens];
+#pragma GCC unroll 2
+  for (int i = 0; i < kRows; ++i) {
+    const std::int64_t height = rows - i * kLanes;
 #pragma GCC unroll 16
-  for (int t = 0; t < kTokens; ++t) {
-    const float* from = y + t * ldy;
-    acc[t] = !accumulate ? F(0.0f) : rows == kLanes ? load(from) : load_first(from, rows);
+    for (int t = 0; t < kTokens; ++t) {
+      const float* from = y + t * ldy + i * kLanes;
+      acc[i][t] = !accumulate ? F(0.0f) : height >= kLanes ? load(from) : load_first(from, height);
+    }
   }
   const std::byte* codes = x.codes;
   const float* aux = x.aux;
   for (std::int64_t b = 0; b < tiles; ++b) {
-    const auto* scale = reinterpret_cast<const float*>(panel + 8 * kLaneBytes);
-    const float* min = scale + Layout::kGroups * kLanes;
     for (std::int64_t i = 0; i < lines; ++i, line += 64) __builtin_prefetch(line, 0, 2);
-    F f[kTokens];
+    F f[kRows][kTokens];
     for (int g = 0; g < Layout::kGroups; ++g) {
-      I dots[kTokens];
+      I dots[kRows][kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        dots[t] = Layout::kHasMin ? all_words(0) : broadcast_word(aux + t * x.aux_stride + 1 + g);
+        const I start =
+            Layout::kHasMin ? all_words(0) : broadcast_word(aux + t * x.aux_stride + 1 + g);
+        for (int i = 0; i < kRows; ++i) dots[i][t] = start;
       }
-      Product::template panel<kTokens, Layout::kQuads>(panel + g * Layout::kQuads * kLaneBytes,
-                                                       codes + 16 * g, x.stride, dots);
-      const F s = load(scale + g * kLanes);
-      const F m = Layout::kHasMin ? load(min + g * kLanes) : F(0.0f);
-      for (int t = 0; t < kTokens; ++t) {
-        f[t] = scaled<Layout>(dots[t], s, m, F(aux[t * x.aux_stride + 1 + g]), f[t], g == 0);
+      Product::template panel<kRows, kTokens, Layout::kQuads>(
+          panel + g * Layout::kQuads * kLaneBytes, step, codes + 16 * g, x.stride, dots);
+      for (int i = 0; i < kRows; ++i) {
+        const auto* scale = reinterpret_cast<const float*>(panel + i * step + 8 * kLaneBytes);
+        const float* min = scale + Layout::kGroups * kLanes;
+        const F s = load(scale + g * kLanes);
+        const F m = Layout::kHasMin ? load(min + g * kLanes) : F(0.0f);
+        for (int t = 0; t < kTokens; ++t) {
+          f[i][t] =
+              scaled<Layout>(dots[i][t], s, m, F(aux[t * x.aux_stride + 1 + g]), f[i][t], g == 0);
+        }
       }
     }
-    for (int t = 0; t < kTokens; ++t) acc[t] = fma(f[t], F(aux[t * x.aux_stride]), acc[t]);
+    for (int t = 0; t < kTokens; ++t) {
+      const F scale(aux[t * x.aux_stride]);
+      for (int i = 0; i < kRows; ++i) acc[i][t] = fma(f[i][t], scale, acc[i][t]);
+    }
     panel += Layout::kBytes;
     codes += 32;
     aux += Layout::kAux;
   }
+#pragma GCC unroll 2
+  for (int i = 0; i < kRows; ++i) {
+    const std::int64_t height = rows - i * kLanes;
 #pragma GCC unroll 16
-  for (int t = 0; t < kTokens; ++t) {
-    if (rows == kLanes) {
-      store(acc[t], y + t * ldy);
-    } else {
-      store_first(acc[t], y + t * ldy, rows);
+    for (int t = 0; t < kTokens; ++t) {
+      float* to = y + t * ldy + i * kLanes;
+      if (height >= kLanes) {
+        store(acc[i][t], to);
+      } else {
+        store_first(acc[i][t], to, height);
+      }
     }
   }
 }
 
 /// multiply_panel for 1 .. kPanelTokens tokens.
-template <class Layout, int kTokens = kPanelTokens>
-NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t tiles,
-                                  const TokenSpan& x, float* y, std::int64_t ldy, std::int64_t rows,
-                                  bool accumulate, const Ahead& ahead) {
+template <class Layout, int kRows, int kTokens = kPanelTokens>
+NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t step,
+                                  std::int64_t tiles, const TokenSpan& x, float* y,
+                                  std::int64_t ldy, std::int64_t rows, bool accumulate,
+                                  const Ahead& ahead) {
   if (tokens == kTokens) {
-    multiply_panel<Layout, kTokens>(panel, tiles, x, y, ldy, rows, accumulate, ahead);
+    multiply_panel<Layout, kRows, kTokens>(panel, step, tiles, x, y, ldy, rows, accumulate, ahead);
   } else if constexpr (kTokens > 1) {
-    multiply_panel_any<Layout, kTokens - 1>(tokens, panel, tiles, x, y, ldy, rows, accumulate,
-                                            ahead);
+    multiply_panel_any<Layout, kRows, kTokens - 1>(tokens, panel, step, tiles, x, y, ldy, rows,
+                                                   accumulate, ahead);
   }
 }
 
@@ -156,18 +175,27 @@ void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, s
     Ahead ahead;
     if (end < rows && row_bytes == bytes_of<Block>(cols)) {
       ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,
-               slab_rows / kLanes * ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles};
+               (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
+                   ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles};
     }
     for (std::int64_t t = 0; t < tokens; t += kPanelTokens) {
       const std::int64_t count = tokens - t < kPanelTokens ? tokens - t : kPanelTokens;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
       const std::byte* panel = panels;
-      for (std::int64_t r = r0; r < end; r += kLanes) {
-        multiply_panel_any<Layout>(count, panel, tiles, some, y + t * ldy + r, ldy,
-                                   end - r < kLanes ? end - r : kLanes, accumulate, ahead);
-        panel += panel_bytes;
+      const auto multiply = [&]<int kRows>(Index<kRows>, std::int64_t r) NEMO_SIMD_LAMBDA {
+        const std::int64_t height = end - r < kRows * kLanes ? end - r : kRows * kLanes;
+        multiply_panel_any<Layout, kRows>(count, panel, panel_bytes, tiles, some, y + t * ldy + r,
+                                          ldy, height, accumulate, ahead);
+        panel += kRows * panel_bytes;
         ahead.advance(tiles);
+      };
+      std::int64_t r = r0;
+      for (; end - r > (kPanelRows - 1) * kLanes; r += kPanelRows * kLanes) {
+        multiply(Index<kPanelRows>{}, r);
+      }
+      if constexpr (kPanelRows > 1) {
+        for (; r < end; r += kLanes) multiply(Index<1>{}, r);
       }
     }
   }

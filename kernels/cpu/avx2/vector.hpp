@@ -24,7 +24,7 @@ constexpr int kLanes = 8;
 // Register blocking of the float matrix products: kTileRows x kTileVectors accumulators, chosen so
 // that they, the B vectors and one A value fit in 16 registers.
 constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumulators
-constexpr int kTileRows = 4;
+constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 // Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
 // Up to kRowTokens of them multiply whole rows and add up afterwards, more transpose the tile

@@ -3,7 +3,7 @@
 //
 // Tiles of the cache are expanded once to float in a stack buffer and then serve every query row:
 // 16 query heads share one K/V head, so the expansion costs a sixteenth or less of the products.
-// Keys are expanded transposed, [dim, tokens], which turns scores into sums down the lanes.
+// Keys are expanded transposed, which turns scores into sums down the lanes.
 #pragma once
 
 #include "elementwise-inl.hpp"
@@ -14,27 +14,54 @@ namespace {
 
 constexpr std::int64_t kTileTokens = 64;
 constexpr std::int64_t kTileDim = 128;  // 64 x 128 floats: 32 KiB of stack, resident in L2
+// An expanded tile lies in strips as wide as outer_tile() reads: rows further apart would fall on
+// the same few lines of L1.
+constexpr std::int64_t kStrip = kTileVectors * kLanes;
+static_assert(kTileTokens % kStrip == 0 && kTileDim % kStrip == 0);
 
-/// Writes 8 elements of kLanes keys, transposed: out[j * kTileTokens + t] = k[t * ldk + j].
+/// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
+/// (j / kStrip) * strip_floats + p * kStrip + j % kStrip.
+NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
+                             std::int64_t lda, const float* strips, std::int64_t strip_floats,
+                             float* c, std::int64_t ldc, bool accumulate) {
+  std::int64_t j = 0;
+  for (; j + kStrip <= n; j += kStrip, strips += strip_floats) {
+    outer_columns<kTileVectors>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                                accumulate);
+  }
+  for (; j + kLanes <= n; j += kLanes, strips += kLanes) {
+    outer_columns<1>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                     accumulate);
+  }
+  if (j < n) {
+    outer_columns<1>(FullLanes{0}, FirstLanes{j, n - j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                     accumulate);
+  }
+}
+
+/// Writes 8 elements of kLanes keys, transposed: out[j * kStrip + t] = k[t * ldk + j].
 NEMO_SIMD void expand_keys(const Half* k, std::int64_t ldk, float* out) {
   I rows[4];
   I pairs[4];  // word t of pairs[j] = elements 2j, 2j+1 of key t
   load_rows(reinterpret_cast<const std::byte*>(k), 2 * ldk, rows);
   transpose(rows, pairs);
   for (int j = 0; j < 4; ++j) {
-    store(low_halves(pairs[j]), out + (2 * j) * kTileTokens);
-    store(high_halves(pairs[j]), out + (2 * j + 1) * kTileTokens);
+    store(low_halves(pairs[j]), out + (2 * j) * kStrip);
+    store(high_halves(pairs[j]), out + (2 * j + 1) * kStrip);
   }
 }
 
-/// Expands keys [0, tokens) x elements [0, dim) into out[dim, kTileTokens].
+/// Expands keys [0, tokens) x elements [0, dim) into strips of [kTileDim, kStrip].
 NEMO_SIMD void expand_key_tile(const Half* k, std::int64_t ldk, std::int64_t tokens,
                                std::int64_t dim, float* out) {
   const std::int64_t dim8 = dim / 8 * 8;
+  const auto strip_of = [&](std::int64_t t) {
+    return out + t / kStrip * kStrip * kTileDim + t % kStrip;
+  };
   std::int64_t t = 0;
   for (; t + kLanes <= tokens; t += kLanes) {
     for (std::int64_t c = 0; c < dim8; c += 8) {
-      expand_keys(k + t * ldk + c, ldk, out + c * kTileTokens + t);
+      expand_keys(k + t * ldk + c, ldk, strip_of(t) + c * kStrip);
     }
   }
   if (t < tokens) {  // a copy padded to full vectors
@@ -44,12 +71,12 @@ NEMO_SIMD void expand_key_tile(const Half* k, std::int64_t ldk, std::int64_t tok
       __builtin_memcpy(copy + r * kTileDim, k + (t + r) * ldk, bytes);
     }
     for (std::int64_t c = 0; c < dim8; c += 8) {
-      expand_keys(copy + c, kTileDim, out + c * kTileTokens + t);
+      expand_keys(copy + c, kTileDim, strip_of(t) + c * kStrip);
     }
   }
   for (std::int64_t c = dim8; c < dim; ++c) {
     for (std::int64_t r = 0; r < tokens; ++r) {
-      out[c * kTileTokens + r] = to_float(k[r * ldk + c]);
+      strip_of(r)[c * kStrip] = to_float(k[r * ldk + c]);
     }
   }
 }
@@ -63,7 +90,8 @@ void scores_half(const float* q, std::int64_t ldq, std::int64_t rows, const Half
     for (std::int64_t c = 0; c < dim; c += kTileDim) {
       const std::int64_t width = dim - c < kTileDim ? dim - c : kTileDim;
       expand_key_tile(k + t * ldk + c, ldk, count, width, keys);
-      outer_product(rows, count, width, q + c, ldq, 1, keys, kTileTokens, scores + t, lds, c > 0);
+      strip_product(rows, count, width, q + c, ldq, keys, kTileDim * kStrip, scores + t, lds,
+                    c > 0);
     }
   }
 }
@@ -76,9 +104,14 @@ void mix_half(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
     for (std::int64_t c = 0; c < dim; c += kTileDim) {
       const std::int64_t width = dim - c < kTileDim ? dim - c : kTileDim;
       for (std::int64_t r = 0; r < count; ++r) {
-        float_from_half(v + (t + r) * ldv + c, width, values + r * kTileDim);
+        const Half* row = v + (t + r) * ldv + c;
+        float* to = values + r * kStrip;
+        for (std::int64_t i = 0; i < width; i += kStrip, to += kTileTokens * kStrip) {
+          float_from_half(row + i, width - i < kStrip ? width - i : kStrip, to);
+        }
       }
-      outer_product(rows, width, count, p + t, ldp, 1, values, kTileDim, out + c, ldo, true);
+      strip_product(rows, width, count, p + t, ldp, values, kTileTokens * kStrip, out + c, ldo,
+                    true);
     }
   }
 }

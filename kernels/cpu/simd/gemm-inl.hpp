@@ -44,8 +44,8 @@ void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std
 }
 
 /// c[i, to] (+)= sum_p a[i*rs + p*cs] * b[p, from] for i < kRows over kVectors vectors.
-template <int kRows, int kVectors, class Lanes>
-NEMO_SIMD void outer_tile(Lanes from, Lanes to, std::int64_t k, const float* a, std::int64_t rs,
+template <int kRows, int kVectors, class From, class To>
+NEMO_SIMD void outer_tile(From from, To to, std::int64_t k, const float* a, std::int64_t rs,
                           std::int64_t cs, const float* b, std::int64_t ldb, float* c,
                           std::int64_t ldc, bool accumulate) {
   F acc[kRows][kVectors];
@@ -68,44 +68,51 @@ NEMO_SIMD void outer_tile(Lanes from, Lanes to, std::int64_t k, const float* a, 
   }
 }
 
-template <int kVectors, class Lanes>
-NEMO_SIMD void outer_columns(Lanes to, std::int64_t m, std::int64_t k, const float* a,
+/// The last 0 <= rows < kRows rows.
+template <int kVectors, int kRows, class From, class To>
+NEMO_SIMD void outer_rest(std::int64_t rows, From from, To to, std::int64_t k, const float* a,
+                          std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
+                          float* c, std::int64_t ldc, bool accumulate) {
+  if constexpr (kRows > 1) {
+    if (rows == kRows - 1) {
+      outer_tile<kRows - 1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    } else {
+      outer_rest<kVectors, kRows - 1>(rows, from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    }
+  }
+}
+
+/// kVectors vectors of columns: `from` in b, `to` in c.
+template <int kVectors, class From, class To>
+NEMO_SIMD void outer_columns(From from, To to, std::int64_t m, std::int64_t k, const float* a,
                              std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
                              float* c, std::int64_t ldc, bool accumulate) {
-  constexpr std::int64_t kWidth = kVectors * kLanes;
-  alignas(64) float packed[kPackFloats];
-  Lanes from = to;
-  if (ldb >= kWideStride && m >= 4 * kTileRows && k * kWidth <= kPackFloats) {
-    for (std::int64_t p = 0; p < k; ++p) {
-      for (int j = 0; j < kVectors; ++j) {
-        store(to.load(b + p * ldb + j * kLanes), packed + p * kWidth + j * kLanes);
-      }
-    }
-    from.i = 0;
-    b = packed;
-    ldb = kWidth;
-  }
   std::int64_t i = 0;
   for (; i + kTileRows <= m; i += kTileRows) {
     outer_tile<kTileRows, kVectors>(from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
                                     accumulate);
   }
-  static_assert(kTileRows == 4);
-  a += i * rs;
-  c += i * ldc;
-  switch (m - i) {
-    case 3:
-      outer_tile<3, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-      break;
-    case 2:
-      outer_tile<2, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-      break;
-    case 1:
-      outer_tile<1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-      break;
-    default:
-      break;
+  outer_rest<kVectors, kTileRows>(m - i, from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
+                                  accumulate);
+}
+
+/// outer_columns of the same columns of b and c, copied together first where that pays.
+template <int kVectors, class Lanes>
+NEMO_SIMD void outer_columns_of(Lanes at, std::int64_t m, std::int64_t k, const float* a,
+                                std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
+                                float* c, std::int64_t ldc, bool accumulate) {
+  constexpr std::int64_t kWidth = kVectors * kLanes;
+  if (ldb < kWideStride || m < 16 || k * kWidth > kPackFloats) {
+    outer_columns<kVectors>(at, at, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    return;
   }
+  alignas(64) float packed[kPackFloats];
+  for (std::int64_t p = 0; p < k; ++p) {
+    for (int j = 0; j < kVectors; ++j) {
+      store(at.load(b + p * ldb + j * kLanes), packed + p * kWidth + j * kLanes);
+    }
+  }
+  outer_columns<kVectors>(FullLanes{0}, at, m, k, a, rs, cs, packed, kWidth, c, ldc, accumulate);
 }
 
 /// C[m,n] (+)= A * B[k,n] where A[i,p] = a[i*rs + p*cs].
@@ -114,13 +121,13 @@ void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* 
                    bool accumulate) noexcept {
   std::int64_t j = 0;
   for (; j + kTileVectors * kLanes <= n; j += kTileVectors * kLanes) {
-    outer_columns<kTileVectors>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    outer_columns_of<kTileVectors>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
   }
   for (; j + kLanes <= n; j += kLanes) {
-    outer_columns<1>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    outer_columns_of<1>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
   }
   if (j < n) {
-    outer_columns<1>(FirstLanes{j, n - j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    outer_columns_of<1>(FirstLanes{j, n - j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
   }
 }
 

@@ -13,12 +13,13 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
 extern const Kernels kNeonKernels;
 
-/// Int8 products on a matrix unit: what `amx` and `neon_i8mm` have of their own. Everything else is
-/// the table's that they are made from, `avx512vnni` or `neon`.
+/// Int8 products: what `avxvnni`, `amx` and `neon_i8mm` have of their own. Everything else is the
+/// table's that they are made from: `avx2`, `avx512vnni` or `neon`.
 struct ProductKernels {
   FormatTable formats;  // an entry has its matmul, or nothing
   std::int64_t (*peak_dot)(std::int64_t rounds, std::int32_t* sink) noexcept;
 };
+extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 

@@ -1,5 +1,5 @@
-// Products on a matrix unit (AMX, an emulated one, NEON's int8 matrix instructions) against the
-// vector units' products: the same bits.
+// Products on a matrix unit (AMX, an emulated one, NEON's int8 matrix instructions), or with
+// AVX-VNNI's one instruction, against those of the table they extend: the same bits.
 #include "catch.hpp"
 #include "fast_support.hpp"
 
@@ -36,8 +36,8 @@ std::vector<Pair> pairs() {
     all.push_back({"emulated", kEmulatedUnitProducts.formats, avx2, true});
   }
 #endif
-  const std::pair<const char*, const char*> tables[] = {{"amx", "avx512vnni"},
-                                                        {"neon_i8mm", "neon"}};
+  const std::pair<const char*, const char*> tables[] = {
+      {"amx", "avx512vnni"}, {"avxvnni", "avx2"}, {"neon_i8mm", "neon"}};
   for (const auto& [name, vectors] : tables) {
     if (const Kernels* unit = find_table(name)) {
       all.push_back({name, unit->formats, find_table(vectors), false});

@@ -53,7 +53,7 @@ std::string_view missing_for_avx2() noexcept {
 #undef NEMO_NEED
 #endif
 
-#if defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON)
+#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON)
 /// The first of the features that the CPU does not report, or nothing.
 std::string_view missing_of(std::initializer_list<std::string_view> features) noexcept {
   const auto found = cpu_features();
@@ -61,6 +61,13 @@ std::string_view missing_of(std::initializer_list<std::string_view> features) no
     if (std::find(found.begin(), found.end(), feature) == found.end()) return feature;
   }
   return "";
+}
+#endif
+
+#ifdef NEMO_HAVE_AVXVNNI
+std::string_view missing_for_avxvnni() noexcept {
+  if (const std::string_view missing = missing_for_avx2(); !missing.empty()) return missing;
+  return missing_of({"avxvnni"});
 }
 #endif
 
@@ -82,7 +89,7 @@ std::string_view missing_for_amx() noexcept {
 
 #endif
 
-#if defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON_I8MM)
+#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON_I8MM)
 /// A table made from another and products of its own.
 struct DerivedTable {
   FormatTable formats;
@@ -108,6 +115,10 @@ std::vector<KernelChoice> choices() {
   std::vector<KernelChoice> all{{&kReferenceKernels, ""}};
 #ifdef NEMO_HAVE_AVX2
   all.push_back({&kAvx2Kernels, missing_for_avx2()});
+#endif
+#ifdef NEMO_HAVE_AVXVNNI
+  static const DerivedTable avxvnni("avxvnni", kAvx2Kernels, kAvxVnniProducts);
+  all.push_back({&avxvnni.kernels, missing_for_avxvnni()});
 #endif
 #ifdef NEMO_HAVE_AVX512VNNI
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});

@@ -1,0 +1,15 @@
+// What the `avxvnni` kernel table has of its own: integer products with vpdpbusd.
+#include <kernels/cpu/tables.hpp>
+
+// The shared code is written in terms of vector.hpp.
+// clang-format off
+#include "../avx2/vector.hpp"
+#include "../simd/peak-inl.hpp"
+#include "../simd/q8_matmul-inl.hpp"
+// clang-format on
+
+namespace nemo {
+
+constinit const ProductKernels kAvxVnniProducts = {integer_products(WeightBlocks{}), peak_dot<128>};
+
+}  // namespace nemo

@@ -6,7 +6,9 @@
 
 Each round times every test once with nemo and once with the peer, in that order and back, so that
 both see the same neighbours. Prints medians, and the median of the rounds' ratios with the smallest
-and the largest; --json FILE appends one line for each test. Needs the python3 standard library only.
+and the largest; --json FILE appends one line for each test. With depths 0 and others (-d 0,16384) it
+also says what depth costs: the time that each cached token adds to a decoded one, and the part of its
+speed that prefill keeps. Needs the python3 standard library only.
 """
 import argparse
 import json
@@ -143,6 +145,27 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
+def slow_down(shallow, deep, depth):
+    """Microseconds that each of `depth` cached tokens adds to a decoded token, round by round."""
+    return [(1 / y - 1 / x) / depth * 1e6 for x, y in zip(shallow, deep)]
+
+
+def print_cost_of_depth(speeds, tests):
+    for kind, n, depth in tests:
+        shallow, deep = speeds.get((kind, n, 0)), speeds[kind, n, depth]
+        if depth == 0 or shallow is None:
+            continue
+        if kind == "tg":
+            ours, theirs = (statistics.median(slow_down(shallow[name], deep[name], depth))
+                            for name in ("nemo", "llama.cpp"))
+            print(f"tg{n}: a cached token of {depth} adds {ours:.3f} us to a decoded one, llama.cpp {theirs:.3f} us: "
+                  f"{ours / theirs:.2f} of it")
+        else:
+            ours, theirs = (statistics.median(y / x for x, y in zip(shallow[name], deep[name]))
+                            for name in ("nemo", "llama.cpp"))
+            print(f"pp{n}: keeps {100 * ours:.0f} % of its speed at depth {depth}, llama.cpp {100 * theirs:.0f} %")
+
+
 def main():
     a = arguments()
     tests = [(kind, n, d) for d in a.depth
@@ -179,6 +202,7 @@ def main():
                     "nemo_command": nemo.command, "llama_command": peer.command}
             with open(a.json, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+    print_cost_of_depth(speeds, tests)
 
 
 if __name__ == "__main__":

@@ -261,6 +261,8 @@ NEMO_SIMD F look_up(const FloatTable& table, I index) {
                             _mm256_permutevar8x32_ps(table.high, index), is_high));
 }
 NEMO_SIMD F as_floats(I bits) { return F(_mm256_castsi256_ps(bits)); }
+alignas(16) constexpr std::uint8_t kHalvesApart[16] = {0, 1, 4, 5, 8,  9,  12, 13,
+                                                       2, 3, 6, 7, 10, 11, 14, 15};
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F high_halves(I words) {
   const I high = _mm256_srli_epi32(words, 16);  // now packing to unsigned words is exact
@@ -268,6 +270,13 @@ NEMO_SIMD F high_halves(I words) {
   return from_halves(_mm256_castsi256_si128(packed));
 }
 NEMO_SIMD F low_halves(I words) { return high_halves(_mm256_slli_epi32(words, 16)); }
+/// low_halves and high_halves at once.
+NEMO_SIMD void split_halves(I words, F& low, F& high) {
+  const I apart = broadcast_16_bytes(kHalvesApart);
+  const I sorted = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(words, apart), 0xd8);
+  low = from_halves(_mm256_castsi256_si128(sorted));
+  high = from_halves(_mm256_extracti128_si256(sorted, 1));
+}
 
 /// 8 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
 /// row order.

@@ -235,6 +235,11 @@ NEMO_SIMD F as_floats(I bits) { return F(_mm512_castsi512_ps(bits)); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F low_halves(I words) { return F(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))); }
 NEMO_SIMD F high_halves(I words) { return low_halves(_mm512_srli_epi32(words, 16)); }
+/// low_halves and high_halves at once.
+NEMO_SIMD void split_halves(I words, F& low, F& high) {
+  low = low_halves(words);
+  high = high_halves(words);
+}
 
 /// 16 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
 /// row order.

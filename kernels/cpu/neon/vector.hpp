@@ -318,6 +318,11 @@ NEMO_SIMD F low_halves(I words) {
 NEMO_SIMD F high_halves(I words) {
   return from_halves(vcombine_u16(vshrn_n_u32(u32(words.a), 16), vshrn_n_u32(u32(words.b), 16)));
 }
+/// low_halves and high_halves at once.
+NEMO_SIMD void split_halves(I words, F& low, F& high) {
+  low = low_halves(words);
+  high = high_halves(words);
+}
 
 /// 8 rows of 16 bytes: row g and row 4 + g in out[g], which makes transpose() come out in row
 /// order.

@@ -14,30 +14,7 @@ namespace {
 
 constexpr std::int64_t kTileTokens = 64;
 constexpr std::int64_t kTileDim = 128;  // 64 x 128 floats: 32 KiB of stack, resident in L2
-// An expanded tile lies in strips as wide as outer_tile() reads: rows further apart would fall on
-// the same few lines of L1.
-constexpr std::int64_t kStrip = kTileVectors * kLanes;
 static_assert(kTileTokens % kStrip == 0 && kTileDim % kStrip == 0);
-
-/// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
-/// (j / kStrip) * strip_floats + p * kStrip + j % kStrip.
-NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
-                             std::int64_t lda, const float* strips, std::int64_t strip_floats,
-                             float* c, std::int64_t ldc, bool accumulate) {
-  std::int64_t j = 0;
-  for (; j + kStrip <= n; j += kStrip, strips += strip_floats) {
-    outer_columns<kTileVectors>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                                accumulate);
-  }
-  for (; j + kLanes <= n; j += kLanes, strips += kLanes) {
-    outer_columns<1>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                     accumulate);
-  }
-  if (j < n) {
-    outer_columns<1>(FullLanes{0}, FirstLanes{j, n - j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                     accumulate);
-  }
-}
 
 /// Fetches the row that is read a tile later: rows are short runs far apart, which hardware does
 /// not foresee. Behind the last row nothing happens.

@@ -1,11 +1,11 @@
 // Float matrix products with register tiles; included after the instruction set's vector.hpp.
-//   nt: rows of both operands are contiguous along k: lanes run over k and are summed at the end.
-//   nn, tn: lanes run over the columns of B and C, A's elements are broadcast.
+// Lanes run over the columns of B and C, A's elements are broadcast; nt transposes B for that, some
+// columns at a time.
 // Every element of C is accumulated in an order that depends on k alone, not on tile or matrix
 // size.
 #pragma once
 
-#include "dot-inl.hpp"
+#include "lanes-inl.hpp"
 
 namespace nemo {
 namespace {
@@ -14,34 +14,10 @@ namespace {
 // multiple of 4 KiB apart share the same few lines of L1, so what is read again and again is first
 // copied together, into at most this much stack.
 constexpr std::int64_t kPackFloats = 8192;
+// What outer_tile() reads of B is best laid out in strips as wide as a tile: rows further apart
+// would fall on the same few lines of L1.
+constexpr std::int64_t kStrip = kTileVectors * kLanes;
 constexpr std::int64_t kWideStride = 512;  // floats; rows closer than that spread well enough
-
-void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
-             const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-             bool accumulate) noexcept {
-  alignas(64) float packed[kPackFloats];
-  const std::int64_t fitting = k > 0 ? kPackFloats / k : 0;
-  const bool pack = lda >= kWideStride && lda > k && n >= 16 && fitting >= kDotRows;
-  const std::int64_t step = pack ? fitting / kDotRows * kDotRows : m;
-  for (std::int64_t i = 0; i < m; i += step) {
-    const std::int64_t height = m - i < step ? m - i : step;
-    const float* rows_a = a + i * lda;
-    if (pack) {
-      for (std::int64_t r = 0; r < height; ++r) {
-        for_lanes(k, [&](auto at)
-                         NEMO_SIMD_LAMBDA { at.store(at.load(rows_a + r * lda), packed + r * k); });
-      }
-      rows_a = packed;
-    }
-    for (std::int64_t j = 0; j < n; j += 4) {
-      const std::int64_t width = n - j < 4 ? n - j : 4;
-      const auto row = [&](std::int64_t r) { return b + (j + (r < width ? r : width - 1)) * ldb; };
-      const float* rows_b[4] = {row(0), row(1), row(2), row(3)};
-      dot_columns<float>(height, rows_a, pack ? k : lda, rows_b, k, c + i * ldc + j, ldc, width,
-                         accumulate);
-    }
-  }
-}
 
 /// c[i, to] (+)= sum_p a[i*rs + p*cs] * b[p, from] for i < kRows over kVectors vectors.
 template <int kRows, int kVectors, class From, class To>
@@ -128,6 +104,65 @@ void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* 
   }
   if (j < n) {
     outer_columns_of<1>(FirstLanes{j, n - j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+  }
+}
+
+/// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
+/// (j / kStrip) * strip_floats + p * kStrip + j % kStrip.
+NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
+                             std::int64_t lda, const float* strips, std::int64_t strip_floats,
+                             float* c, std::int64_t ldc, bool accumulate) {
+  std::int64_t j = 0;
+  for (; j + kStrip <= n; j += kStrip, strips += strip_floats) {
+    outer_columns<kTileVectors>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                                accumulate);
+  }
+  for (; j + kLanes <= n; j += kLanes, strips += kLanes) {
+    outer_columns<1>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                     accumulate);
+  }
+  if (j < n) {
+    outer_columns<1>(FullLanes{0}, FirstLanes{j, n - j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
+                     accumulate);
+  }
+}
+
+/// strip[p * kStrip + j] = b[j, p] for p < k, j < n <= kStrip; zeros behind them.
+NEMO_SIMD void transpose_strip(std::int64_t n, std::int64_t k, const float* b, std::int64_t ldb,
+                               float* strip) {
+  const std::int64_t k4 = k / 4 * 4;
+  for (std::int64_t j = 0; j < kStrip; j += kLanes) {
+    if (j + kLanes <= n) {
+      const float* rows = b + j * ldb;
+      for (std::int64_t p = 0; p < k4; p += 4) {
+        I four[4];
+        I columns[4];
+        load_rows(reinterpret_cast<const std::byte*>(rows + p), 4 * ldb, four);
+        transpose(four, columns);
+        for (int i = 0; i < 4; ++i) store_bytes(columns[i], strip + (p + i) * kStrip + j);
+      }
+    }
+    for (std::int64_t p = j + kLanes <= n ? k4 : 0; p < k; ++p) {
+      for (std::int64_t i = j; i < j + kLanes; ++i) {
+        strip[p * kStrip + i] = i < n ? b[i * ldb + p] : 0.0f;
+      }
+    }
+  }
+}
+
+void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+             const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+             bool accumulate) noexcept {
+  constexpr std::int64_t kDepth = kPackFloats / kStrip;
+  alignas(64) float strip[kPackFloats];
+  for (std::int64_t j = 0; j < n; j += kStrip) {
+    const std::int64_t width = n - j < kStrip ? n - j : kStrip;
+    for (std::int64_t p = 0; p < k || p == 0; p += kDepth) {
+      const std::int64_t depth = k - p < kDepth ? k - p : kDepth;
+      const bool add = accumulate || p > 0;
+      transpose_strip(width, depth, b + j * ldb + p, ldb, strip);
+      strip_product(m, width, depth, a + p, lda, strip, kPackFloats, c + j, ldc, add);
+    }
   }
 }
 

@@ -10,6 +10,7 @@
 #include <nemo/tensor/dtype.hpp>
 #include <nemo/tensor/formats_planar.hpp>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -64,19 +65,20 @@ struct WeightRows {
 };
 
 /// Scratch that a matmul call may use; one per thread, 64-byte aligned.
-inline constexpr std::size_t kMatmulScratchBytes = std::size_t{2} << 20;
+inline constexpr std::size_t kMatmulScratchBytes = std::size_t{4} << 20;
+
+/// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
+/// `acts` points at row 0 of the activations (float or Q8Row), `act_stride` in bytes, rows 64-byte
+/// aligned. A result depends only on its own weight row and activation row, not on how rows were
+/// split over calls, nor on their order. In kernel order row0 and rows are multiples of lanes.
+using Matmul = void (*)(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                        const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                        float* y, std::int64_t ldy, std::byte* scratch) noexcept;
 
 /// The arithmetic of one storage format.
 struct FormatKernels {
   ActFormat act;
-  /// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
-  /// `acts` points at row 0 of the activations (float or Q8Row per `act`), `act_stride` in bytes,
-  /// rows 64-byte aligned. A result depends only on its own weight row and activation row, not on
-  /// how rows were split over calls, nor on their order. In kernel order row0 and rows are
-  /// multiples of lanes.
-  void (*matmul)(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
-                 std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
-                 std::byte* scratch) noexcept;
+  Matmul matmul;  // with activations as `act` says
   /// Expands all columns of row r to float; the same bits on every instruction set.
   void (*decode_row)(const WeightRows& w, std::int64_t r, float* out) noexcept;
   /// Rows that kernel order interleaves; 0 where a table has no such order for the format. Tables
@@ -86,6 +88,23 @@ struct FormatKernels {
   /// order, losslessly: rows * row_bytes bytes. Null where lanes is 0.
   void (*to_kernel_order)(const WeightRows& from, std::int64_t row0, std::int64_t rows,
                           std::byte* to) noexcept = nullptr;
+  /// Planar formats: the product with Q8Row activations, for whole tiles of 32 columns and groups
+  /// of 2^k >= q8_group columns. Levels of a codebook are rounded to 8 bits. Null: there is none.
+  Matmul matmul_q8 = nullptr;
+  std::int64_t q8_group = 0;
+
+  /// The product for these rows, and the activations it takes.
+  struct Product {
+    ActFormat act;
+    Matmul matmul;
+  };
+  [[nodiscard]] Product product(const WeightRows& w) const noexcept {
+    const auto group = static_cast<std::uint64_t>(w.planes.group);
+    const bool tiles = matmul_q8 != nullptr && w.cols % 32 == 0 &&
+                       (w.planes.type == ScaleType::none ||
+                        (std::has_single_bit(group) && w.planes.group >= q8_group));
+    return tiles ? Product{ActFormat::q8, matmul_q8} : Product{act, matmul};
+  }
 };
 
 struct KvKernels;

@@ -87,14 +87,13 @@ void run_products(Compute& compute, std::span<const Product> products) {
     const std::int64_t rows = std::min(step, p.w->rows - row0);
     const WeightRows w = p.w->view(p.index);
     float* y = p.y + row0;
-    const auto& format = compute.kernels.format(p.w->type);
+    const Matmul matmul = compute.kernels.format(p.w->type).product(w).matmul;
     if (p.x.planes == 1) {
-      format.matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy,
-                    compute.thread_scratch());
+      matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy, compute.thread_scratch());
     } else {
       float* parts = plane_sums + omp_get_thread_num() * plane_floats;  // [tokens, planes, rows]
-      format.matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostRows,
-                    compute.thread_scratch());
+      matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostRows,
+             compute.thread_scratch());
       for (std::int64_t t = 0; t < p.tokens; ++t) {
         const float* part = parts + 2 * t * kMostRows;
         for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kMostRows + r];

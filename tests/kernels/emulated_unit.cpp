@@ -73,7 +73,8 @@ struct EmulatedUnit {
 
 namespace test {
 
-constinit const FormatTable kEmulatedUnitProducts = unit_products<EmulatedUnit>(WeightBlocks{});
+constinit const FormatTable kEmulatedUnitProducts =
+    unit_products<EmulatedUnit>(WeightBlocks{}, PlanarCodes{});
 
 UnitUse take_unit_use() {
   const UnitUse was = use;

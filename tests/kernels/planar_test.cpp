@@ -7,6 +7,7 @@
 #include <nemo/tensor/formats_planar.hpp>
 #include <nemo/tensor/hadamard.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <string>
@@ -332,6 +333,108 @@ TEST_CASE("planar products of every table match the decoded rows for every tail"
             }
           }
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("integer products of planes match the decoded rows for every tail, split any way") {
+  for (const Kernels* table : fast_tables()) {
+    for (const DType type : kPlanarTypes) {
+      const FormatKernels& format = table->format(type);
+      if (format.matmul_q8 == nullptr) continue;
+      for (const std::int64_t group : {16, 32, 64, 128}) {
+        if (group < format.q8_group) continue;
+        for (const ScaleType scale : {ScaleType::none, ScaleType::f32, ScaleType::f16,
+                                      ScaleType::bf16, ScaleType::e8m0, ScaleType::e4m3}) {
+          const bool wide =
+              group == 64 && scale == ScaleType::f16;  // more than one piece of scales
+          const std::int64_t cols = wide          ? 4096 + 192
+                                    : group == 32 ? 224
+                                                  : 2 * std::max<std::int64_t>(group, 32);
+          const std::int64_t all_rows = 45, most_tokens = 19;
+          const Stored m = random_planar(type, all_rows, cols, group, scale, 5);
+          REQUIRE(format.product(m.view()).act == ActFormat::q8);
+          INFO(table->name << " " << info(type).name << " group " << group << " scales "
+                           << static_cast<int>(scale));
+          const auto acts = pack_activations(*table, ActFormat::q8,
+                                             random_floats(most_tokens * cols, 1.0f, 3), cols);
+          AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+          const auto weights = decoded(select_kernels("reference").format(type), m);
+          std::vector<float> all(at(most_tokens * all_rows));
+          format.matmul_q8(m.view(), 0, all_rows, acts.bytes.data(), acts.stride, most_tokens,
+                           all.data(), all_rows, scratch.data());
+          int wrong = 0;
+          for (std::int64_t t = 0; t < most_tokens; ++t) {
+            for (std::int64_t r = 0; r < all_rows; ++r) {
+              double sum = 0, magnitude = 0;
+              for (std::int64_t c = 0; c < cols; ++c) {
+                const double term = static_cast<double>(weights[at(r * cols + c)]) *
+                                    static_cast<double>(acts.values[at(t * cols + c)]);
+                sum += term;
+                // A code and its offset may nearly cancel: 8 is the largest offset.
+                magnitude += std::abs(term) +
+                             8 * std::abs(static_cast<double>(acts.values[at(t * cols + c)]));
+              }
+              const double error = std::abs(static_cast<double>(all[at(t * all_rows + r)]) - sum);
+              wrong += error > 1e-5 * magnitude;
+            }
+          }
+          CHECK(wrong == 0);
+          for (const std::int64_t tokens : {1, 2, 3, 4, 5, 9}) {
+            for (const std::int64_t rows : {1, 8, 17, 44}) {
+              std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
+              format.matmul_q8(m.view(), 1, rows, acts.bytes.data(), acts.stride, tokens, y.data(),
+                               rows + 1, scratch.data());
+              int different = 0;
+              for (std::int64_t t = 0; t < tokens; ++t) {
+                different += y[at(t * (rows + 1) + rows)] != 99.0f;
+                different += std::memcmp(&y[at(t * (rows + 1))], &all[at(t * all_rows + 1)],
+                                         at(rows) * sizeof(float)) != 0;
+              }
+              CHECK(different == 0);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("planes that make no whole tiles keep the float product") {
+  const FormatKernels& format = available_kernels().back()->format(DType::affine4);
+  const auto act = [&](std::int64_t cols, std::int64_t group) {
+    return format.product(random_planar(DType::affine4, 2, cols, group, ScaleType::f16, 1).view())
+        .act;
+  };
+  CHECK(act(192, 48) == ActFormat::f32);
+  CHECK(act(96, 96) == ActFormat::f32);
+  CHECK(act(48, 16) == ActFormat::f32);
+  CHECK(act(64, 16) == ActFormat::f32);
+  if (available_kernels().size() > 1) CHECK(act(64, 32) == ActFormat::q8);
+}
+
+TEST_CASE("levels of a codebook are rounded to within half a percent of the largest") {
+  const float normal[16] = {-2.7326f, -2.0690f, -1.6180f, -1.2562f, -0.9423f, -0.6568f,
+                            -0.3880f, -0.1284f, 0.1284f,  0.3880f,  0.6568f,  0.9423f,
+                            1.2562f,  1.6180f,  2.0690f,  2.7326f};
+  for (const Kernels* table : fast_tables()) {
+    const FormatKernels& format = table->format(DType::turbo4);
+    if (format.matmul_q8 == nullptr) continue;
+    Stored m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
+    m.levels.assign(normal, normal + 16);
+    // One activation at a time picks one weight.
+    for (std::int64_t c = 0; c < 32; ++c) {
+      std::vector<float> x(32, 0.0f);
+      x[at(c)] = 1.0f;
+      const auto acts = pack_activations(*table, ActFormat::q8, x, 32);
+      AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+      std::vector<float> y(16);
+      format.matmul_q8(m.view(), 0, 16, acts.bytes.data(), acts.stride, 1, y.data(), 16,
+                       scratch.data());
+      const auto weights = decoded(select_kernels("reference").format(DType::turbo4), m);
+      for (std::int64_t r = 0; r < 16; ++r) {
+        CHECK(std::abs(y[at(r)] - weights[at(r * 32 + c)]) < 0.005f * 2.7326f);
       }
     }
   }

@@ -55,8 +55,6 @@ std::vector<DType> types_of(const Pair& pair) {
   return types;
 }
 
-using Matmul = decltype(FormatKernels::matmul);
-
 std::vector<float> multiply(Matmul matmul, const StoredMatrix& m, std::int64_t row0,
                             std::int64_t rows, const Activations& a, std::int64_t tokens,
                             std::int64_t ldy) {

@@ -66,7 +66,7 @@ class Activations {
   };
   /// The form that products with `w` read: rotated if w wants that, in its format's ActFormat.
   [[nodiscard]] Form form(const Matrix& w) {
-    return form(compute_.kernels.format(w.type).act, w.side.rotation.get());
+    return form(compute_.kernels.format(w.type).product(w.view()).act, w.side.rotation.get());
   }
   [[nodiscard]] Form form(ActFormat format, const Rotation* rotation = nullptr);
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }

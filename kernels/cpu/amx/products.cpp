@@ -83,6 +83,7 @@ std::int64_t peak_tiles(std::int64_t rounds, std::int32_t* sink) noexcept {
 
 }  // namespace
 
-constinit const ProductKernels kAmxProducts = {unit_products<AmxUnit>(WeightBlocks{}), peak_tiles};
+constinit const ProductKernels kAmxProducts = {
+    unit_products<AmxUnit>(WeightBlocks{}, PlanarCodes{}), peak_tiles};
 
 }  // namespace nemo

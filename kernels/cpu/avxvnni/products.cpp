@@ -5,11 +5,12 @@
 // clang-format off
 #include "../avx2/vector.hpp"
 #include "../simd/peak-inl.hpp"
-#include "../simd/q8_matmul-inl.hpp"
+#include "../simd/planar_q8-inl.hpp"
 // clang-format on
 
 namespace nemo {
 
-constinit const ProductKernels kAvxVnniProducts = {integer_products(WeightBlocks{}), peak_dot<128>};
+constinit const ProductKernels kAvxVnniProducts = {integer_products(WeightBlocks{}, PlanarCodes{}),
+                                                   peak_dot<128>};
 
 }  // namespace nemo

@@ -99,8 +99,9 @@ struct DerivedTable {
       : kernels(base) {
     for (int i = 0; i < kDTypeCount; ++i) {
       formats.formats[i] = base.formats[i];
-      const auto matmul = products.formats.formats[i].matmul;
-      if (matmul != nullptr) formats.formats[i].matmul = matmul;
+      const FormatKernels& own = products.formats.formats[i];
+      if (own.matmul != nullptr) formats.formats[i].matmul = own.matmul;
+      if (own.matmul_q8 != nullptr) formats.formats[i].matmul_q8 = own.matmul_q8;
     }
     kernels.name = name;
     kernels.formats = formats.formats;

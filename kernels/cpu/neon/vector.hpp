@@ -279,6 +279,26 @@ NEMO_SIMD I interleave_low_halves(I x, I y) {
 NEMO_SIMD I interleave_high_halves(I x, I y) {
   return {raw(vzip2q_u64(u64(x.a), u64(y.a))), raw(vzip2q_u64(u64(x.b), u64(y.b)))};
 }
+/// Bytes 0, 2, 4 and 6.
+NEMO_SIMD std::uint32_t even_bytes(std::uint64_t v) {
+  v &= 0x00ff00ff00ff00ff;
+  v = (v | v >> 8) & 0x0000ffff0000ffff;
+  return static_cast<std::uint32_t>(v | v >> 16);
+}
+/// Replaces 32 codes below 16 by the entries of a table.
+NEMO_SIMD void look_up_32(const std::int8_t* table, std::uint8_t* codes) {
+  const uint8x16_t entries = load_16_bytes(table);
+  for (int i = 0; i < 32; i += 16) vst1q_u8(codes + i, vqtbl1q_u8(entries, vld1q_u8(codes + i)));
+}
+/// Eight codes of kBits bits, a byte each.
+template <int kBits>
+NEMO_SIMD std::uint64_t spread_codes(std::uint64_t packed) {
+  std::uint64_t bytes = 0;
+  for (int i = 0; i < 8; ++i) {
+    bytes |= (packed >> (kBits * i) & ((1u << kBits) - 1)) << (8 * i);
+  }
+  return bytes;
+}
 /// kLanes bytes, again and again.
 NEMO_SIMD I broadcast_lanes(const void* p) {
   std::uint64_t bytes;

@@ -6,12 +6,12 @@
 // clang-format off
 #include "../neon/vector.hpp"
 #include "../simd/peak-inl.hpp"
-#include "../simd/q8_matmul-inl.hpp"
+#include "../simd/planar_q8-inl.hpp"
 // clang-format on
 
 namespace nemo {
 
-constinit const ProductKernels kNeonI8mmProducts = {integer_products(WeightBlocks{}),
+constinit const ProductKernels kNeonI8mmProducts = {integer_products(WeightBlocks{}, PlanarCodes{}),
                                                     peak_dot<128>};
 
 }  // namespace nemo

@@ -3,7 +3,7 @@
 
 #include "float_matmul-inl.hpp"
 #include "format_table.hpp"
-#include "q8_matmul-inl.hpp"
+#include "planar_q8-inl.hpp"
 
 #include <kernels/cpu/tables.hpp>
 
@@ -42,7 +42,13 @@ constexpr FormatKernels weight_format() {
 
 template <class Codes>
 constexpr FormatKernels planar_format() {
-  return {ActFormat::f32, float_matmul<expand_planar<Codes>, void>, decode_by_reference<Codes>};
+  FormatKernels format{ActFormat::f32, float_matmul<expand_planar<Codes>, void>,
+                       decode_by_reference<Codes>};
+  if constexpr (requires { Tiles<Codes>::kGroup; }) {
+    format.matmul_q8 = planar_q8_matmul<Codes>;
+    format.q8_group = Tiles<Codes>::kGroup;
+  }
+  return format;
 }
 
 template <class... Weights, class... Scalars, class... Codes>

@@ -12,10 +12,11 @@
 namespace nemo {
 namespace {
 
-// How the scratch is divided.
+// How the scratch is divided; its second half is for rows of planes (planar_q8-inl.hpp).
+constexpr std::int64_t kQ8ScratchBytes = std::int64_t{kMatmulScratchBytes} / 2;
 constexpr std::int64_t kAuxBytes = 768 << 10;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 9 / 8;  // at most 1.125 B a column
-constexpr std::int64_t kPanelBytes = std::int64_t{kMatmulScratchBytes} - kAuxBytes - kTailBytes;
+constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
 template <class Block, bool kKernelOrder>
 void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows,
@@ -60,19 +61,6 @@ void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const 
   const auto multiply =
       w.lanes == 0 ? q8_matmul_ordered<Block, false> : q8_matmul_ordered<Block, true>;
   multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
-}
-
-/// The products of the integer formats alone.
-template <class... Weights>
-constexpr FormatTable integer_products(BlockList<Weights...>) {
-  FormatTable table{};
-  const auto add = [&table]<class Block>(Block*) {
-    if constexpr (requires { Unpack<Block>::kGroup; }) {
-      table.formats[static_cast<int>(Block::kType)].matmul = q8_matmul<Block>;
-    }
-  };
-  (add(static_cast<Weights*>(nullptr)), ...);
-  return table;
 }
 
 }  // namespace

@@ -16,7 +16,7 @@
 // Included after the instruction set's vector.hpp.
 #pragma once
 
-#include "q8_matmul-inl.hpp"
+#include "planar_q8-inl.hpp"
 
 namespace nemo {
 namespace {
@@ -210,19 +210,14 @@ void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, st
   }
 }
 
-template <class Block, class Unit>
-void unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
-                 std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
-                 std::byte* scratch) noexcept {
+/// Many tokens; Unit stays configured.
+template <class Block, bool kKernelOrder, class Unit>
+void unit_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                         const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                         float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   using Layout = LayoutOf<Block>;
   static_assert(kUnitSlabBytes <= kPanelBytes &&
                 kPanelCols / 32 * Layout::kBytes <= kUnitSlabBytes);
-  if (tokens < kUnitTokens) {
-    Unit::vectors()
-        .format(Block::kType)
-        .matmul(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
-    return;
-  }
   auto* factors = reinterpret_cast<float*>(scratch);
   std::byte* tail = scratch + kAuxBytes;
   std::byte* panels = tail + kTailBytes;
@@ -241,28 +236,68 @@ void unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
                                 count - i < kLanes ? count - i : kLanes,
                                 factors + i / kLanes * block_floats);
       }
-      const auto multiply =
-          w.lanes == 0 ? unit_rows<Block, false, Unit> : unit_rows<Block, true, Unit>;
-      multiply(w.data + row0 * w.row_bytes + bytes_of<Block>(c) * (w.lanes == 0 ? 1 : kLanes),
-               w.row_bytes, rows, width, rows_of_tokens + c, act_stride, factors, count,
-               y + t * ldy, ldy, c > 0, tail, panels, ring);
+      unit_rows<Block, kKernelOrder, Unit>(
+          w.data + row0 * w.row_bytes + column_bytes<Block, kKernelOrder>(c), w.row_bytes, rows,
+          width, rows_of_tokens + c, act_stride, factors, count, y + t * ldy, ldy, c > 0, tail,
+          panels, ring);
     }
   }
-  Unit::release();
 }
 
 template <class Block, class Unit>
-constexpr void add_unit_product(FormatTable& table) {
-  if constexpr (requires { Unpack<Block>::kGroup; }) {
-    table.formats[static_cast<int>(Block::kType)].matmul = unit_matmul<Block, Unit>;
+void unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
+                 std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+                 std::byte* scratch) noexcept {
+  if (tokens < kUnitTokens) {
+    Unit::vectors()
+        .format(Block::kType)
+        .matmul(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+    return;
   }
+  const auto multiply = w.lanes == 0 ? unit_matmul_ordered<Block, false, Unit>
+                                     : unit_matmul_ordered<Block, true, Unit>;
+  multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+  Unit::release();
 }
 
-/// The products of the integer formats; all other entries are empty.
-template <class Unit, class... Blocks>
-constexpr FormatTable unit_products(BlockList<Blocks...>) {
+template <class Codes, class Unit>
+void planar_unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                        const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                        float* y, std::int64_t ldy, std::byte* scratch) noexcept {
+  if (tokens < kUnitTokens) {
+    Unit::vectors()
+        .format(Codes::kType)
+        .matmul_q8(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+    return;
+  }
+  for_laid_out_rows<Codes>(
+      w, row0, rows, tokens, scratch,
+      [&](const WeightRows& blocks, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
+        unit_matmul_ordered<typename Tiles<Codes>::Block, false, Unit>(
+            blocks, 0, count, acts, act_stride, tokens, y + r, ldy, scratch);
+      });
+  Unit::release();
+}
+
+/// The products of the integer formats; all other entries are empty. Affine codes of 8 bits stay
+/// with the vector units: a unit of signed bytes would need other mins than theirs.
+template <class Unit, class... Blocks, class... Codes>
+constexpr FormatTable unit_products(BlockList<Blocks...>, BlockList<Codes...>) {
   FormatTable table{};
-  (add_unit_product<Blocks, Unit>(table), ...);
+  const auto add = [&table]<class Block>(Block*) {
+    if constexpr (requires { Unpack<Block>::kGroup; }) {
+      table.formats[static_cast<int>(Block::kType)].matmul = unit_matmul<Block, Unit>;
+    }
+  };
+  (add(static_cast<Blocks*>(nullptr)), ...);
+  const auto add_planar = [&table]<class C>(C*) {
+    if constexpr (requires { Tiles<C>::kGroup; }) {
+      if constexpr (!std::is_same_v<typename Tiles<C>::Block, AffineTile<128>>) {
+        table.formats[static_cast<int>(C::kType)].matmul_q8 = planar_unit_matmul<C, Unit>;
+      }
+    }
+  };
+  (add_planar(static_cast<Codes*>(nullptr)), ...);
   return table;
 }
 

@@ -12,6 +12,10 @@
 #include <cmath>
 #include <string>
 
+#ifdef NEMO_HAVE_EMULATED_UNIT
+#include "emulated_unit.hpp"
+#endif
+
 using namespace nemo;
 using namespace nemo::test;
 
@@ -439,3 +443,37 @@ TEST_CASE("levels of a codebook are rounded to within half a percent of the larg
     }
   }
 }
+
+#ifdef NEMO_HAVE_EMULATED_UNIT
+TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
+  const auto tables = available_kernels();
+  const auto avx2 = std::find_if(tables.begin(), tables.end(),
+                                 [](const Kernels* table) { return table->name == "avx2"; });
+  if (avx2 == tables.end()) return;
+  int compared = 0;
+  for (const DType type : kPlanarTypes) {
+    const Matmul unit = kEmulatedUnitProducts.formats[static_cast<int>(type)].matmul_q8;
+    if (unit == nullptr) continue;
+    const std::int64_t cols = 320, rows = 37, tokens = 35;
+    const Stored m = random_planar(type, rows, cols, 64, ScaleType::bf16, 9);
+    const auto acts =
+        pack_activations(**avx2, ActFormat::q8, random_floats(tokens * cols, 1.0f, 4), cols);
+    AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+    for (const std::int64_t count : {1, 7, 8, 17, 35}) {
+      INFO(info(type).name << " " << count);
+      std::vector<float> expected(at(count * rows)), got(expected.size());
+      (*avx2)->format(type).matmul_q8(m.view(), 0, rows, acts.bytes.data(), acts.stride, count,
+                                      expected.data(), rows, scratch.data());
+      (void)take_unit_use();
+      unit(m.view(), 0, rows, acts.bytes.data(), acts.stride, count, got.data(), rows,
+           scratch.data());
+      const UnitUse use = take_unit_use();
+      CHECK(use.misuse == 0);
+      CHECK((use.products > 0) == (count >= 8));
+      CHECK(got == expected);
+      ++compared;
+    }
+  }
+  CHECK(compared >= 45);
+}
+#endif

@@ -88,10 +88,12 @@ struct FormatKernels {
   /// order, losslessly: rows * row_bytes bytes. Null where lanes is 0.
   void (*to_kernel_order)(const WeightRows& from, std::int64_t row0, std::int64_t rows,
                           std::byte* to) noexcept = nullptr;
-  /// Planar formats: the product with Q8Row activations, for whole tiles of 32 columns and groups
-  /// of 2^k >= q8_group columns. Levels of a codebook are rounded to 8 bits. Null: there is none.
+  /// Planar formats: the product with Q8Row activations, for whole tiles of 32 columns, at most
+  /// kMostQ8Cols of them, and groups of 2^k >= q8_group columns. Levels of a codebook are rounded
+  /// to 8 bits. Null: there is none.
   Matmul matmul_q8 = nullptr;
   std::int64_t q8_group = 0;
+  static constexpr std::int64_t kMostQ8Cols = 1 << 20;  // one row laid out fits in the scratch
 
   /// The product for these rows, and the activations it takes.
   struct Product {
@@ -100,7 +102,7 @@ struct FormatKernels {
   };
   [[nodiscard]] Product product(const WeightRows& w) const noexcept {
     const auto group = static_cast<std::uint64_t>(w.planes.group);
-    const bool tiles = matmul_q8 != nullptr && w.cols % 32 == 0 &&
+    const bool tiles = matmul_q8 != nullptr && w.cols % 32 == 0 && w.cols <= kMostQ8Cols &&
                        (w.planes.type == ScaleType::none ||
                         (std::has_single_bit(group) && w.planes.group >= q8_group));
     return tiles ? Product{ActFormat::q8, matmul_q8} : Product{act, matmul};

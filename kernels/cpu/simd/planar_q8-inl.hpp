@@ -292,6 +292,7 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
   // call first prepares its activations.
   const std::int64_t wanted = tokens <= kDirectTokens ? 16 : 256;
   const std::int64_t fitting = kLaidOutBytes / row_bytes / kLanes * kLanes;
+  static_assert(bytes_of<Block>(FormatKernels::kMostQ8Cols) <= kLaidOutBytes);
   const std::int64_t step = wanted < fitting ? wanted : fitting > 0 ? fitting : 1;
   auto* laid_out = reinterpret_cast<Block*>(scratch + kQ8ScratchBytes);
   const Tiles<Codes> tiles(w.planes);

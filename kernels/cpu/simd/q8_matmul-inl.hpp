@@ -15,7 +15,7 @@ namespace {
 // How the scratch is divided; its second half is for rows of planes (planar_q8-inl.hpp).
 constexpr std::int64_t kQ8ScratchBytes = std::int64_t{kMatmulScratchBytes} / 2;
 constexpr std::int64_t kAuxBytes = 768 << 10;
-constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 9 / 8;  // at most 1.125 B a column
+constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 5 / 4;  // at most 1.25 B a column
 constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
 template <class Block, bool kKernelOrder>
@@ -24,6 +24,7 @@ void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows
                        float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   using Layout = LayoutOf<Block>;
   static_assert(kPanelCols / 32 * Layout::kBytes <= kPanelBytes && kPanelSlabBytes <= kPanelBytes);
+  static_assert(kLanes * bytes_of<Block>(kPanelCols) <= kTailBytes);
   auto* aux = reinterpret_cast<float*>(scratch);
   std::byte* tail = scratch + kAuxBytes;
   std::byte* panels = tail + kTailBytes;

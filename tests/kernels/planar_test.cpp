@@ -124,6 +124,27 @@ const DType kPlanarTypes[] = {DType::affine2, DType::affine3, DType::affine4, DT
                               DType::turbo1,  DType::turbo2,  DType::turbo3,  DType::turbo4,
                               DType::turbo_t};
 
+/// How many of y[tokens, rows] (weight rows from row0 on) are further than 1e-5 of their terms'
+/// magnitudes, each weight counted as larger by `offset`, from the exact products.
+int wrong_products(const std::vector<float>& weights, std::int64_t cols, const Activations& acts,
+                   const std::vector<float>& y, std::int64_t ldy, std::int64_t row0,
+                   std::int64_t rows, std::int64_t tokens, double offset) {
+  int wrong = 0;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      double sum = 0, magnitude = 0;
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const auto x = static_cast<double>(acts.values[at(t * cols + c)]);
+        const double term = static_cast<double>(weights[at((row0 + r) * cols + c)]) * x;
+        sum += term;
+        magnitude += std::abs(term) + offset * std::abs(x);
+      }
+      wrong += std::abs(static_cast<double>(y[at(t * ldy + r)]) - sum) > 1e-5 * magnitude;
+    }
+  }
+  return wrong;
+}
+
 /// Random codes; scales and biases around 1 and 0.
 Stored random_planar(DType type, std::int64_t rows, std::int64_t cols, std::int64_t group,
                      ScaleType scale_type, unsigned seed) {
@@ -317,21 +338,9 @@ TEST_CASE("planar products of every table match the decoded rows for every tail"
               std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
               format.matmul(m.view(), 1, rows, acts.bytes.data(), acts.stride, tokens, y.data(),
                             rows + 1, scratch.data());
-              int wrong = 0;
+              int wrong = wrong_products(weights, cols, acts, y, rows + 1, 1, rows, tokens, 0);
               for (std::int64_t t = 0; t < tokens; ++t) {
                 wrong += y[at(t * (rows + 1) + rows)] != 99.0f;
-                for (std::int64_t r = 0; r < rows; ++r) {
-                  double sum = 0, magnitude = 0;
-                  for (std::int64_t c = 0; c < cols; ++c) {
-                    const double term = static_cast<double>(weights[at((r + 1) * cols + c)]) *
-                                        static_cast<double>(acts.values[at(t * cols + c)]);
-                    sum += term;
-                    magnitude += std::abs(term);
-                  }
-                  const double error =
-                      std::abs(static_cast<double>(y[at(t * (rows + 1) + r)]) - sum);
-                  wrong += error > 1e-5 * magnitude;
-                }
               }
               CHECK(wrong == 0);
             }
@@ -368,23 +377,9 @@ TEST_CASE("integer products of planes match the decoded rows for every tail, spl
           std::vector<float> all(at(most_tokens * all_rows));
           format.matmul_q8(m.view(), 0, all_rows, acts.bytes.data(), acts.stride, most_tokens,
                            all.data(), all_rows, scratch.data());
-          int wrong = 0;
-          for (std::int64_t t = 0; t < most_tokens; ++t) {
-            for (std::int64_t r = 0; r < all_rows; ++r) {
-              double sum = 0, magnitude = 0;
-              for (std::int64_t c = 0; c < cols; ++c) {
-                const double term = static_cast<double>(weights[at(r * cols + c)]) *
-                                    static_cast<double>(acts.values[at(t * cols + c)]);
-                sum += term;
-                // A code and its offset may nearly cancel: 8 is the largest offset.
-                magnitude += std::abs(term) +
-                             8 * std::abs(static_cast<double>(acts.values[at(t * cols + c)]));
-              }
-              const double error = std::abs(static_cast<double>(all[at(t * all_rows + r)]) - sum);
-              wrong += error > 1e-5 * magnitude;
-            }
-          }
-          CHECK(wrong == 0);
+          // A code and its offset may nearly cancel: 8 is the largest offset.
+          CHECK(wrong_products(weights, cols, acts, all, all_rows, 0, all_rows, most_tokens, 8) ==
+                0);
           for (const std::int64_t tokens : {1, 2, 3, 4, 5, 9}) {
             for (const std::int64_t rows : {1, 8, 17, 44}) {
               std::vector<float> y(at(tokens * (rows + 1)), 99.0f);

@@ -36,23 +36,23 @@ struct Dot {
   }
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t). gcc
   /// would rather make all products first and then add them up in a tree, which takes more
-  /// registers than there are: in_order() makes it follow the source.
+  /// registers than there are: in_register() makes it follow the source.
   template <int kTokens, int kQuads>
   NEMO_SIMD static void quads(const I* codes, const std::byte* acts, std::int64_t stride,
                               I (&acc)[kTokens]) {
     for (int q0 = 0; q0 < kQuads; q0 += kGroup) {
       I shorts[kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        shorts[t] = in_order(pairs(codes[q0], broadcast_word(acts + t * stride + 4 * q0)));
+        shorts[t] = in_register(pairs(codes[q0], broadcast_word(acts + t * stride + 4 * q0)));
       }
       for (int q = q0 + 1; q < q0 + kGroup && q < kQuads; ++q) {
         for (int t = 0; t < kTokens; ++t) {
-          shorts[t] = in_order(_mm256_add_epi16(
+          shorts[t] = in_register(_mm256_add_epi16(
               shorts[t], pairs(codes[q], broadcast_word(acts + t * stride + 4 * q))));
         }
       }
       for (int t = 0; t < kTokens; ++t) {
-        acc[t] = in_order(_mm256_add_epi32(acc[t], widen_pairs(shorts[t])));
+        acc[t] = in_register(_mm256_add_epi32(acc[t], widen_pairs(shorts[t])));
       }
     }
   }
@@ -65,14 +65,14 @@ struct Dot {
 #pragma GCC unroll 8
     for (int q = 0; q < kQuads; ++q) {
       I w[kRows];
-      for (int i = 0; i < kRows; ++i) w[i] = in_order(load_bytes(codes + i * step + 32 * q));
+      for (int i = 0; i < kRows; ++i) w[i] = in_register(load_bytes(codes + i * step + 32 * q));
       for (int t = 0; t < kTokens; ++t) {
-        const I act = in_order(broadcast_word(acts + t * stride + 4 * q));
+        const I act = in_register(broadcast_word(acts + t * stride + 4 * q));
         for (int i = 0; i < kRows; ++i) {
           const I two = pairs(w[i], act);
-          shorts[i][t] = in_order(q % kSteps == 0 ? two : _mm256_add_epi16(shorts[i][t], two));
+          shorts[i][t] = in_register(q % kSteps == 0 ? two : _mm256_add_epi16(shorts[i][t], two));
           if (q % kSteps == kSteps - 1) {
-            acc[i][t] = in_order(_mm256_add_epi32(acc[i][t], widen_pairs(shorts[i][t])));
+            acc[i][t] = in_register(_mm256_add_epi32(acc[i][t], widen_pairs(shorts[i][t])));
           }
         }
       }
@@ -86,7 +86,7 @@ struct Dot {
     I s[kTokens][4];
     for (int g = 0; g < 4; ++g) {
       for (int t = 0; t < kTokens; ++t) {
-        s[t][g] = in_order(widen_pairs(pairs(v[g], broadcast_16_bytes(acts + t * stride))));
+        s[t][g] = in_register(widen_pairs(pairs(v[g], broadcast_16_bytes(acts + t * stride))));
       }
     }
     for (int t = 0; t < kTokens; ++t) dots[t] = row_sums(s[t][0], s[t][1], s[t][2], s[t][3]);
@@ -101,9 +101,9 @@ struct Dot {
         const I a = pairs(low[g], broadcast_16_bytes(acts + t * stride));
         const I b = pairs(high[g], broadcast_16_bytes(acts + t * stride + 16));
         if constexpr (kRoom >= 2) {
-          s[t][g] = in_order(widen_pairs(_mm256_add_epi16(a, b)));
+          s[t][g] = in_register(widen_pairs(_mm256_add_epi16(a, b)));
         } else {
-          s[t][g] = in_order(_mm256_add_epi32(widen_pairs(a), widen_pairs(b)));
+          s[t][g] = in_register(_mm256_add_epi32(widen_pairs(a), widen_pairs(b)));
         }
       }
     }

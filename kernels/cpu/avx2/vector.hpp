@@ -238,22 +238,6 @@ NEMO_SIMD I drop_bytes(I v) {
 }
 NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm256_unpacklo_epi64(a, b); }
 NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm256_unpackhi_epi64(a, b); }
-/// Bytes 0, 2, 4 and 6.
-NEMO_SIMD std::uint32_t even_bytes(std::uint64_t v) {
-  return static_cast<std::uint32_t>(_pext_u64(v, 0x00ff00ff00ff00ff));
-}
-/// Replaces 32 codes below 16 by the entries of a table.
-NEMO_SIMD void look_up_32(const std::int8_t* table, std::uint8_t* codes) {
-  auto* p = reinterpret_cast<__m256i*>(codes);
-  const __m256i entries =
-      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-  _mm256_storeu_si256(p, _mm256_shuffle_epi8(entries, _mm256_loadu_si256(p)));
-}
-/// Eight codes of kBits bits, a byte each.
-template <int kBits>
-NEMO_SIMD std::uint64_t spread_codes(std::uint64_t packed) {
-  return _pdep_u64(packed, 0x0101010101010101u * ((1u << kBits) - 1));
-}
 /// kLanes bytes, again and again.
 NEMO_SIMD I broadcast_lanes(const void* p) {
   long long bytes;
@@ -321,12 +305,6 @@ NEMO_SIMD I row_sums(I a, I b, I c, I d) {
   return _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
 }
 
-/// v, made here and nowhere else.
-NEMO_SIMD I in_order(I v) {
-  asm("" : "+x"(v));
-  return v;
-}
-
 /// Word r of acc += the product of words r of a and b as pairs of int16.
 NEMO_SIMD I add_dot_shorts(I acc, I a, I b) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
@@ -334,6 +312,8 @@ NEMO_SIMD I add_dot_shorts(I acc, I a, I b) {
 
 }  // namespace
 }  // namespace nemo
+
+#include "../simd/x86_bytes-inl.hpp"
 
 // The products of bytes: dot.hpp, with vpdpbusd or without.
 #ifdef __AVXVNNI__

@@ -215,22 +215,6 @@ NEMO_SIMD I drop_bytes(I v) {
 }
 NEMO_SIMD I interleave_low_halves(I a, I b) { return _mm512_unpacklo_epi64(a, b); }
 NEMO_SIMD I interleave_high_halves(I a, I b) { return _mm512_unpackhi_epi64(a, b); }
-/// Bytes 0, 2, 4 and 6.
-NEMO_SIMD std::uint32_t even_bytes(std::uint64_t v) {
-  return static_cast<std::uint32_t>(_pext_u64(v, 0x00ff00ff00ff00ff));
-}
-/// Replaces 32 codes below 16 by the entries of a table.
-NEMO_SIMD void look_up_32(const std::int8_t* table, std::uint8_t* codes) {
-  auto* p = reinterpret_cast<__m256i*>(codes);
-  const __m256i entries =
-      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-  _mm256_storeu_si256(p, _mm256_shuffle_epi8(entries, _mm256_loadu_si256(p)));
-}
-/// Eight codes of kBits bits, a byte each.
-template <int kBits>
-NEMO_SIMD std::uint64_t spread_codes(std::uint64_t packed) {
-  return _pdep_u64(packed, 0x0101010101010101u * ((1u << kBits) - 1));
-}
 /// kLanes bytes, again and again.
 NEMO_SIMD I broadcast_lanes(const void* p) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(p)));
@@ -363,3 +347,5 @@ struct Dot {
 
 }  // namespace
 }  // namespace nemo
+
+#include "../simd/x86_bytes-inl.hpp"

@@ -28,7 +28,7 @@ struct Dot {
                               I (&acc)[kTokens]) {
     for (int q = 0; q < kQuads; ++q) {
       for (int t = 0; t < kTokens; ++t) {
-        acc[t] = in_order(add(acc[t], codes[q], broadcast_word(acts + t * stride + 4 * q)));
+        acc[t] = in_register(add(acc[t], codes[q], broadcast_word(acts + t * stride + 4 * q)));
       }
     }
   }
@@ -39,10 +39,10 @@ struct Dot {
 #pragma GCC unroll 8
     for (int q = 0; q < kQuads; ++q) {
       I w[kRows];
-      for (int i = 0; i < kRows; ++i) w[i] = in_order(load_bytes(codes + i * step + 32 * q));
+      for (int i = 0; i < kRows; ++i) w[i] = in_register(load_bytes(codes + i * step + 32 * q));
       for (int t = 0; t < kTokens; ++t) {
-        const I act = in_order(broadcast_word(acts + t * stride + 4 * q));
-        for (int i = 0; i < kRows; ++i) acc[i][t] = in_order(add(acc[i][t], w[i], act));
+        const I act = in_register(broadcast_word(acts + t * stride + 4 * q));
+        for (int i = 0; i < kRows; ++i) acc[i][t] = in_register(add(acc[i][t], w[i], act));
       }
     }
   }

@@ -91,20 +91,22 @@ NEMO_SIMD void outer_columns_of(Lanes at, std::int64_t m, std::int64_t k, const 
   outer_columns<kVectors>(FullLanes{0}, at, m, k, a, rs, cs, packed, kWidth, c, ldc, accumulate);
 }
 
+/// Calls fn(Index<vectors>, lanes) for all n columns: kTileVectors vectors at a time, then one.
+template <class Fn>
+NEMO_SIMD void for_columns(std::int64_t n, Fn fn) {
+  std::int64_t j = 0;
+  for (; j + kStrip <= n; j += kStrip) fn(Index<kTileVectors>{}, FullLanes{j});
+  for (; j + kLanes <= n; j += kLanes) fn(Index<1>{}, FullLanes{j});
+  if (j < n) fn(Index<1>{}, FirstLanes{j, n - j});
+}
+
 /// C[m,n] (+)= A * B[k,n] where A[i,p] = a[i*rs + p*cs].
 void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t rs,
                    std::int64_t cs, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
                    bool accumulate) noexcept {
-  std::int64_t j = 0;
-  for (; j + kTileVectors * kLanes <= n; j += kTileVectors * kLanes) {
-    outer_columns_of<kTileVectors>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-  }
-  for (; j + kLanes <= n; j += kLanes) {
-    outer_columns_of<1>(FullLanes{j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-  }
-  if (j < n) {
-    outer_columns_of<1>(FirstLanes{j, n - j}, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
-  }
+  for_columns(n, [&](auto vectors, auto at) NEMO_SIMD_LAMBDA {
+    outer_columns_of<vectors.k>(at, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+  });
 }
 
 /// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
@@ -112,19 +114,10 @@ void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* 
 NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
                              std::int64_t lda, const float* strips, std::int64_t strip_floats,
                              float* c, std::int64_t ldc, bool accumulate) {
-  std::int64_t j = 0;
-  for (; j + kStrip <= n; j += kStrip, strips += strip_floats) {
-    outer_columns<kTileVectors>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                                accumulate);
-  }
-  for (; j + kLanes <= n; j += kLanes, strips += kLanes) {
-    outer_columns<1>(FullLanes{0}, FullLanes{j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                     accumulate);
-  }
-  if (j < n) {
-    outer_columns<1>(FullLanes{0}, FirstLanes{j, n - j}, m, k, a, lda, 1, strips, kStrip, c, ldc,
-                     accumulate);
-  }
+  for_columns(n, [&](auto vectors, auto at) NEMO_SIMD_LAMBDA {
+    outer_columns<vectors.k>(FullLanes{at.i % kStrip}, at, m, k, a, lda, 1,
+                             strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate);
+  });
 }
 
 /// strip[p * kStrip + j] = b[j, p] for p < k, j < n <= kStrip; zeros behind them.

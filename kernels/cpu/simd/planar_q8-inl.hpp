@@ -53,12 +53,7 @@ struct Unpack<AffineTile<kMax>> : TileFields {
   template <int, class Blocks>
   NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
     bytes(b, low, high);
-    if constexpr (kMax == 128) {
-      for (int g = 0; g < 4; ++g) {
-        low[g] = signed_codes(low[g]);
-        high[g] = signed_codes(high[g]);
-      }
-    }
+    if constexpr (kMax == 128) sign_codes(low, high);
   }
 };
 template <>
@@ -91,10 +86,7 @@ struct Unpack<LevelTile> : TileFields {
   template <int, class Blocks>
   NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
     bytes(b, low, high);
-    for (int g = 0; g < 4; ++g) {
-      low[g] = signed_codes(low[g]);
-      high[g] = signed_codes(high[g]);
-    }
+    sign_codes(low, high);
   }
 };
 
@@ -287,6 +279,7 @@ template <class Codes, class Multiply>
 NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                                  std::int64_t tokens, std::byte* scratch, Multiply multiply) {
   using Block = typename Tiles<Codes>::Block;
+  if (rows == 0) return;  // Tiles may round a codebook
   const std::int64_t row_bytes = bytes_of<Block>(w.cols);
   // Few tokens: what is laid out stays in L1 or L2 and the next rows come meanwhile. Many: each
   // call first prepares its activations.
@@ -322,11 +315,7 @@ struct RowTiles<AffineCodes<4, DType::affine4>> {
   NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<4, DType::affine4>>&) {}
   NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    load_rows(p, stride, high);
-    for (int g = 0; g < 4; ++g) {
-      low[g] = low_nibbles(high[g]);
-      high[g] = high_nibbles(high[g]);
-    }
+    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
   }
   NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
 };
@@ -354,15 +343,9 @@ struct RowTiles<E2m1Codes> {
   NEMO_SIMD explicit RowTiles(const Tiles<E2m1Codes>&) {}
   NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    I bytes[4];
-    load_rows(p, stride, bytes);
-    const I table = broadcast_16_bytes(kE2m1Codes.bytes);
-    for (int g = 0; g < 4; ++g) {
-      const I even = look_up(table, low_nibbles(bytes[g]));
-      const I odd = look_up(table, high_nibbles(bytes[g]));
-      low[g] = interleave_low_halves(even, odd);
-      high[g] = interleave_high_halves(even, odd);
-    }
+    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
+    table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
+    nibbles_of_halves(low, high);
   }
   NEMO_SIMD static void scale(F& scale, F&) { scale = scale * F(0.5f); }
 };
@@ -376,11 +359,8 @@ struct RowTiles<TurboCodes<4, DType::turbo4>> {
       : table(signed_codes(broadcast_16_bytes(tiles.levels.codes))), unit(tiles.levels.unit) {}
   NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    load_rows(p, stride, high);
-    for (int g = 0; g < 4; ++g) {
-      low[g] = look_up(table, low_nibbles(high[g]));
-      high[g] = look_up(table, high_nibbles(high[g]));
-    }
+    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
+    table_codes(table, low, high);
   }
   NEMO_SIMD void scale(F& scale, F&) const { scale = scale * unit; }
 };
@@ -512,7 +492,8 @@ void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   if constexpr (requires { RowTiles<Codes>::kBytes; }) {
     if (tokens <= kDirectTokens && w.cols <= kRowTilesCols) {
       done = rows / kLanes * kLanes;
-      multiply_in_place<Codes>(w, row0, done, acts, act_stride, tokens, y, ldy, scratch);
+      if (done > 0)
+        multiply_in_place<Codes>(w, row0, done, acts, act_stride, tokens, y, ldy, scratch);
     }
   }
   for_laid_out_rows<Codes>(

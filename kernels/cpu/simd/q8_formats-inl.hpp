@@ -43,6 +43,23 @@ NEMO_SIMD void table_codes(I table, I (&low)[4], I (&high)[4]) {
   }
 }
 
+/// signed_codes() of a tile.
+NEMO_SIMD void sign_codes(I (&low)[4], I (&high)[4]) {
+  for (int g = 0; g < 4; ++g) {
+    low[g] = signed_codes(low[g]);
+    high[g] = signed_codes(high[g]);
+  }
+}
+
+/// From low and high nibbles of 16 bytes of a row to those of the first 8 bytes and of the last.
+NEMO_SIMD void nibbles_of_halves(I (&low)[4], I (&high)[4]) {
+  for (int g = 0; g < 4; ++g) {
+    const I first = interleave_low_halves(low[g], high[g]);
+    high[g] = interleave_high_halves(low[g], high[g]);
+    low[g] = first;
+  }
+}
+
 struct CodeTable {
   alignas(16) std::uint8_t bytes[16];
 };
@@ -168,10 +185,7 @@ struct Unpack<BlockQ8_0> : ScaleOnly {
   NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
     b.codes(2, low);
     b.codes(18, high);
-    for (int g = 0; g < 4; ++g) {
-      low[g] = signed_codes(low[g]);
-      high[g] = signed_codes(high[g]);
-    }
+    sign_codes(low, high);
   }
 };
 
@@ -238,11 +252,7 @@ struct Unpack<BlockNVFP4> : WordFields {
       high[0] = last[0];
       high[1] = last[1];
     } else {
-      for (int g = 0; g < 4; ++g) {
-        const I first = interleave_low_halves(low[g], high[g]);
-        high[g] = interleave_high_halves(low[g], high[g]);
-        low[g] = first;
-      }
+      nibbles_of_halves(low, high);
     }
   }
 };

@@ -2,14 +2,17 @@
 // CPU gives the reference's products, and the same bits however rows and tokens are split over
 // calls and whatever the order of the rows in memory.
 //
-// Bytes: format, rows, blocks a row, tokens, two that seed the splits, then activations and
-// weights, over and over from the start when they do not suffice.
+// Formats whose scales lie apart go both roads: with float activations and with int8 ones.
+//
+// Bytes: format, rows, blocks a row, tokens, two that seed the splits, for planes three that choose
+// scales, then activations and weights, over and over from the start when they do not suffice.
 #include "fuzz/fuzz_targets.hpp"
 #include "kernels/fast_support.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <random>
 #include <vector>
 
@@ -43,10 +46,24 @@ std::vector<float> take_activations(Bytes& bytes, std::int64_t count) {
   return x;
 }
 
+/// Zero, subnormal, tiny, huge and negative numbers among ordinary ones; products stay finite.
+void take_scales(Bytes& bytes, ScaleType type, std::vector<std::byte>& plane) {
+  constexpr float kEdges[] = {0.0f,    -0.0f, 0x1p-149f, 0x1p-126f, -0x1p-24f,
+                              0x1p-8f, -1.0f, 0x1p15f,   1e25f,     -1e25f};
+  const auto size = static_cast<std::size_t>(scale_bytes(type));
+  for (std::size_t i = 0; i < plane.size(); i += size) {
+    const std::uint8_t byte = bytes.next();
+    float value = byte < std::size(kEdges) ? kEdges[byte] : 2.0f - static_cast<float>(byte) * 0.01f;
+    if (type == ScaleType::f16 && std::abs(value) > 1e5f) value = std::copysign(65504.0f, value);
+    const int exponent = std::min<int>(byte, 127 + 80);
+    put_scale(type, value, type == ScaleType::e8m0 ? static_cast<std::uint32_t>(exponent) : byte,
+              plane.data() + i);
+  }
+}
+
 /// y[tokens, ldy]
-std::vector<float> multiply(const FormatKernels& format, const StoredMatrix& m,
-                            const Activations& a, std::int64_t tokens, std::int64_t ldy,
-                            std::mt19937* splits) {
+std::vector<float> multiply(Matmul matmul, const StoredMatrix& m, const Activations& a,
+                            std::int64_t tokens, std::int64_t ldy, std::mt19937* splits) {
   AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
   std::vector<float> y(at(tokens * ldy));
   const std::int64_t unit = std::max<std::int64_t>(m.lanes, 1);
@@ -57,8 +74,8 @@ std::vector<float> multiply(const FormatKernels& format, const StoredMatrix& m,
     for (std::int64_t t = 0; t < tokens;) {
       const std::int64_t count =
           splits ? std::min<std::int64_t>(1 + (*splits)() % 12, tokens - t) : tokens;
-      format.matmul(m.view(), r, height, a.bytes.data() + t * a.stride, a.stride, count,
-                    y.data() + t * ldy + r, ldy, scratch.data());
+      matmul(m.view(), r, height, a.bytes.data() + t * a.stride, a.stride, count,
+             y.data() + t * ldy + r, ldy, scratch.data());
       t += count;
     }
     r += height;
@@ -74,13 +91,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return true;
 }
 
-void check(const Kernels& table, const StoredMatrix& m, DType type, const std::vector<float>& x,
-           std::int64_t tokens, unsigned seed, bool sane) {
+void check(const Kernels& table, const FormatKernels::Product& product, const StoredMatrix& m,
+           DType type, const std::vector<float>& x, std::int64_t tokens, unsigned seed, bool sane) {
   const FormatKernels& format = table.format(type);
-  const Activations a = pack_activations(table, format.act, x, m.cols);
-  const auto whole = multiply(format, m, a, tokens, m.rows, nullptr);
+  const Activations a = pack_activations(table, product.act, x, m.cols);
+  const auto whole = multiply(product.matmul, m, a, tokens, m.rows, nullptr);
   std::mt19937 splits(seed);
-  fuzz_require(same_bits(multiply(format, m, a, tokens, m.rows, &splits), whole),
+  fuzz_require(same_bits(multiply(product.matmul, m, a, tokens, m.rows, &splits), whole),
                "products do not depend on how they are split over calls");
   if (format.lanes != 0) {
     const StoredMatrix ordered = in_kernel_order(format, m);
@@ -89,7 +106,7 @@ void check(const Kernels& table, const StoredMatrix& m, DType type, const std::v
       std::fill(expected.begin() + t * m.rows + ordered.rows, expected.begin() + (t + 1) * m.rows,
                 0.0f);
     }
-    fuzz_require(same_bits(multiply(format, ordered, a, tokens, m.rows, &splits), expected),
+    fuzz_require(same_bits(multiply(product.matmul, ordered, a, tokens, m.rows, &splits), expected),
                  "products do not depend on the order of the rows in memory");
   }
   if (!sane) return;
@@ -98,12 +115,7 @@ void check(const Kernels& table, const StoredMatrix& m, DType type, const std::v
                "products are the reference's");
 }
 
-}  // namespace
-
-int nemo_fuzz_products(const std::uint8_t* data, std::size_t size) {
-  Bytes bytes(data, size);
-  static const std::vector<DType> types = weight_types();
-  const DType type = types[bytes.next() % types.size()];
+void check_blocks(Bytes& bytes, DType type) {
   const std::int64_t rows = bytes.count(70);
   const std::int64_t block = info(type).block_elements;
   // Integer products read activations in groups of 32.
@@ -117,8 +129,63 @@ int nemo_fuzz_products(const std::uint8_t* data, std::size_t size) {
   StoredMatrix raw = random;
   for (std::byte& b : raw.bytes) b = static_cast<std::byte>(bytes.next());
   for (const Kernels* table : fast_tables()) {
-    check(*table, random, type, x, tokens, seed, true);
-    check(*table, raw, type, x, tokens, seed, false);
+    const FormatKernels::Product product = table->format(type).product(random.view());
+    check(*table, product, random, type, x, tokens, seed, true);
+    check(*table, product, raw, type, x, tokens, seed, false);
+  }
+}
+
+void check_planes(Bytes& bytes, DType type) {
+  constexpr std::int64_t kGroups[] = {16, 32, 48, 64, 96, 128};
+  const std::int64_t rows = bytes.count(70);
+  const int pieces = static_cast<int>(bytes.count(20));
+  const std::int64_t tokens = bytes.count(40);
+  const unsigned seed = bytes.next() + 256u * bytes.next();
+  const std::int64_t group = kGroups[bytes.next() % std::size(kGroups)];
+  const std::int64_t cols = std::max<std::int64_t>(pieces * 32 / group, 1) * group;
+  const auto scale_type = static_cast<ScaleType>(bytes.next() % 6);
+  const bool biased = bytes.next() % 4 != 0;
+  const std::vector<float> x = take_activations(bytes, tokens * cols);
+  StoredMatrix random = random_planar(type, rows, cols, group, scale_type, seed);
+  if (!biased) random.biases.clear();
+  // The same with scales from the edges of their types, then with arbitrary bytes everywhere.
+  StoredMatrix edges = random;
+  if (scale_type != ScaleType::none) take_scales(bytes, scale_type, edges.scales);
+  StoredMatrix raw = random;
+  for (std::vector<std::byte>* plane : {&raw.bytes, &raw.scales, &raw.biases}) {
+    for (std::byte& b : *plane) b = static_cast<std::byte>(bytes.next());
+  }
+  for (float& level : raw.levels) {
+    level = std::ldexp(static_cast<float>(static_cast<std::int8_t>(bytes.next())),
+                       bytes.next() % 254 - 127);
+  }
+  for (const Kernels* table : fast_tables()) {
+    const FormatKernels& format = table->format(type);
+    const FormatKernels::Product fast = format.product(random.view());
+    std::vector<FormatKernels::Product> roads = {{format.act, format.matmul}};
+    if (fast.act != format.act) roads.push_back(fast);
+    for (const FormatKernels::Product& road : roads) {
+      check(*table, road, random, type, x, tokens, seed, true);
+      check(*table, road, edges, type, x, tokens, seed, true);
+      check(*table, road, raw, type, x, tokens, seed, false);
+    }
+  }
+}
+
+}  // namespace
+
+int nemo_fuzz_products(const std::uint8_t* data, std::size_t size) {
+  Bytes bytes(data, size);
+  static const std::vector<DType> types = [] {
+    std::vector<DType> all = weight_types();
+    for (const DType type : weight_types(true)) all.push_back(type);
+    return all;
+  }();
+  const DType type = types[bytes.next() % types.size()];
+  if (is_planar(type)) {
+    check_planes(bytes, type);
+  } else {
+    check_blocks(bytes, type);
   }
   return 0;
 }

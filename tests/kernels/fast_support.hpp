@@ -5,6 +5,7 @@
 #include <nemo/kernels.hpp>
 #include <nemo/tensor/random_blocks.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -76,9 +77,14 @@ struct StoredMatrix {
   std::int64_t cols;
   std::int64_t row_bytes;
   std::int64_t lanes = 0;
+  // Planar formats only.
+  std::vector<std::byte> scales = {}, biases = {};
+  Planes planes = {};
+  std::vector<float> levels = {};
   [[nodiscard]] WeightRows view() const {
-    WeightRows w{bytes.data(), row_bytes, cols};
-    w.lanes = lanes;
+    const auto plane = [](const auto& array) { return array.empty() ? nullptr : array.data(); };
+    WeightRows w{bytes.data(), row_bytes, cols, plane(scales), plane(biases), planes, lanes};
+    w.planes.levels = plane(levels);
     return w;
   }
 };
@@ -102,11 +108,59 @@ inline StoredMatrix random_matrix(DType type, std::int64_t rows, std::int64_t co
   return m;
 }
 
-/// Weight types whose rows are complete in themselves, in the order of DType.
-inline std::vector<DType> weight_types() {
+/// Writes `value` as a float type; for the types of one byte `byte` is written.
+inline void put_scale(ScaleType type, float value, std::uint32_t byte, std::byte* to) {
+  const auto put = [to](auto bits) { std::memcpy(to, &bits, sizeof bits); };
+  switch (type) {
+    case ScaleType::f32:
+      return put(value);
+    case ScaleType::f16:
+      return put(to_half(value).bits);
+    case ScaleType::bf16:
+      return put(to_bfloat16(value).bits);
+    case ScaleType::e8m0:
+    case ScaleType::e4m3:
+      return put(static_cast<std::uint8_t>(byte));
+    case ScaleType::none:
+      return;
+  }
+}
+
+/// Random codes; scales and biases around 1 and -7.5, or no scales; levels that int8 holds exactly.
+inline StoredMatrix random_planar(DType type, std::int64_t rows, std::int64_t cols,
+                                  std::int64_t group, ScaleType scale_type, unsigned seed) {
+  std::mt19937 random(seed);
+  StoredMatrix m{{}, rows, cols, row_bytes(type, cols)};
+  m.bytes.resize(at(rows * m.row_bytes));
+  for (std::byte& b : m.bytes) b = static_cast<std::byte>(random());
+  if (type == DType::e4m3) {
+    for (std::byte& b : m.bytes) b &= static_cast<std::byte>(0xbf);  // exponents that stay small
+  }
+  if (scale_type != ScaleType::none) {
+    const std::int64_t size = scale_bytes(scale_type);
+    m.planes = {scale_type, group, cols / group * size, nullptr};
+    const auto fill = [&](std::vector<std::byte>& plane, float low) {
+      plane.resize(at(rows * m.planes.stride));
+      for (std::int64_t i = 0; i < rows * m.planes.stride; i += size) {
+        const float value = low + static_cast<float>(random() % 1000) / 1000.0f;
+        const auto byte = static_cast<std::uint32_t>(
+            scale_type == ScaleType::e8m0 ? 120 + random() % 10 : 0x28 + random() % 32);
+        put_scale(scale_type, value, byte, plane.data() + i);
+      }
+    };
+    fill(m.scales, 0.5f);
+    if (type <= DType::affine8) fill(m.biases, -8.0f);
+  }
+  for (int i = 0; i < 16; ++i) m.levels.push_back(static_cast<float>(i) * 0.3f - 2.1f);
+  return m;
+}
+
+/// Weight types whose rows are complete in themselves, or those that need planes beside them, in
+/// the order of DType.
+inline std::vector<DType> weight_types(bool planar = false) {
   std::vector<DType> types;
   for (const DTypeInfo& i : all_dtypes()) {
-    if (is_planar(i.type)) continue;
+    if (is_planar(i.type) != planar) continue;
     if (select_kernels("reference").format(i.type).matmul != nullptr) types.push_back(i.type);
   }
   return types;
@@ -115,14 +169,19 @@ inline std::vector<DType> weight_types() {
 /// The exact products of a matrix and activations.
 class ExactProducts {
  public:
+  /// A code and its bias may nearly cancel: beside biases the largest code counts in magnitudes.
   ExactProducts(DType type, const StoredMatrix& m, const std::vector<float>& x) : rows_(m.rows) {
     const FormatKernels& reference = select_kernels("reference").format(type);
     const std::int64_t tokens = static_cast<std::int64_t>(x.size()) / m.cols;
     sums_.resize(at(tokens * rows_));
     magnitudes_.resize(sums_.size());
-    std::vector<float> row(at(m.cols));
+    StoredMatrix largest = m;
+    std::fill(largest.bytes.begin(), largest.bytes.end(), std::byte{0xff});
+    largest.biases.clear();
+    std::vector<float> row(at(m.cols)), extra(at(m.cols));
     for (std::int64_t r = 0; r < rows_; ++r) {
       reference.decode_row(m.view(), r, row.data());
+      if (!m.biases.empty()) reference.decode_row(largest.view(), r, extra.data());
       for (std::int64_t t = 0; t < tokens; ++t) {
         double sum = 0;
         double magnitude = 0;
@@ -130,7 +189,8 @@ class ExactProducts {
           const double term =
               static_cast<double>(row[at(c)]) * static_cast<double>(x[at(t * m.cols + c)]);
           sum += term;
-          magnitude += std::abs(term);
+          magnitude += std::abs(term) + std::abs(static_cast<double>(extra[at(c)]) *
+                                                 static_cast<double>(x[at(t * m.cols + c)]));
         }
         sums_[at(t * rows_ + r)] = sum;
         magnitudes_[at(t * rows_ + r)] = magnitude;

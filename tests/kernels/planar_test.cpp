@@ -27,21 +27,9 @@ const std::map<std::string, TestTensor>& golden_planes() {
   return tensors;
 }
 
-/// A planar matrix in buffers of its own, each ending where its allocation ends.
-struct Stored {
-  DType type;
-  std::int64_t rows;
-  std::int64_t cols;
-  std::vector<std::byte> codes, scales, biases;
-  std::vector<float> levels;
-  Planes planes;
-
-  [[nodiscard]] WeightRows view() const {
-    WeightRows w{codes.data(), row_bytes(type, cols), cols, scales.data(), nullptr, planes};
-    if (!biases.empty()) w.biases = biases.data();
-    w.planes.levels = levels.data();
-    return w;
-  }
+/// A recorded matrix.
+struct Stored : StoredMatrix {
+  DType type = DType::f32;
 };
 
 ScaleType scale_type_of(const std::string& dtype) {
@@ -54,7 +42,8 @@ Stored mlx_golden(const std::string& name) {
   const auto& scales = golden_planes().at(name + ".scales");
   Stored m;
   m.rows = weight.shape[0];
-  m.codes = weight.bytes;
+  m.bytes = weight.bytes;
+  m.row_bytes = static_cast<std::int64_t>(m.bytes.size()) / m.rows;
   m.scales = scales.bytes;
   const bool wide = golden_planes().count(name + ".dequant_f32") != 0;
   m.cols = golden_planes().at(name + (wide ? ".dequant_f32" : ".dequant")).shape[1];
@@ -79,7 +68,8 @@ Stored turbo_golden(const std::string& name) {
   const auto& weight = golden_planes().at(name + ".weight");
   Stored m;
   m.rows = weight.shape[0];
-  m.codes = weight.bytes;
+  m.bytes = weight.bytes;
+  m.row_bytes = static_cast<std::int64_t>(m.bytes.size()) / m.rows;
   m.scales = golden_planes().at(name + ".scales").bytes;
   m.cols = golden_planes().at(name + ".signs").shape[0];
   for (const std::uint16_t bits : golden_planes().at(name + ".codebook").as<std::uint16_t>()) {
@@ -93,7 +83,7 @@ Stored turbo_golden(const std::string& name) {
   return m;
 }
 
-std::vector<float> decoded(const FormatKernels& format, const Stored& m) {
+std::vector<float> decoded(const FormatKernels& format, const StoredMatrix& m) {
   std::vector<float> out(at(m.rows * m.cols));
   for (std::int64_t r = 0; r < m.rows; ++r) {
     format.decode_row(m.view(), r, out.data() + r * m.cols);
@@ -117,78 +107,6 @@ std::vector<float> signs_of(const std::string& name) {
     signs.push_back(to_float(Half{bits}));
   }
   return signs;
-}
-
-const DType kPlanarTypes[] = {DType::affine2, DType::affine3, DType::affine4, DType::affine5,
-                              DType::affine6, DType::affine8, DType::e2m1,    DType::e4m3,
-                              DType::turbo1,  DType::turbo2,  DType::turbo3,  DType::turbo4,
-                              DType::turbo_t};
-
-/// How many of y[tokens, rows] (weight rows from row0 on) are further than 1e-5 of their terms'
-/// magnitudes, each weight counted as larger by `offset`, from the exact products.
-int wrong_products(const std::vector<float>& weights, std::int64_t cols, const Activations& acts,
-                   const std::vector<float>& y, std::int64_t ldy, std::int64_t row0,
-                   std::int64_t rows, std::int64_t tokens, double offset) {
-  int wrong = 0;
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      double sum = 0, magnitude = 0;
-      for (std::int64_t c = 0; c < cols; ++c) {
-        const auto x = static_cast<double>(acts.values[at(t * cols + c)]);
-        const double term = static_cast<double>(weights[at((row0 + r) * cols + c)]) * x;
-        sum += term;
-        magnitude += std::abs(term) + offset * std::abs(x);
-      }
-      wrong += std::abs(static_cast<double>(y[at(t * ldy + r)]) - sum) > 1e-5 * magnitude;
-    }
-  }
-  return wrong;
-}
-
-/// Random codes; scales and biases around 1 and 0.
-Stored random_planar(DType type, std::int64_t rows, std::int64_t cols, std::int64_t group,
-                     ScaleType scale_type, unsigned seed) {
-  std::mt19937 random(seed);
-  Stored m{type, rows, cols, {}, {}, {}, {}, {}};
-  m.codes.resize(at(rows * row_bytes(type, cols)));
-  for (std::byte& b : m.codes) b = static_cast<std::byte>(random());
-  if (type == DType::e4m3) {
-    for (std::byte& b : m.codes) b &= static_cast<std::byte>(0xbf);  // exponents that stay small
-  }
-  if (scale_type != ScaleType::none) {
-    const std::int64_t groups = cols / group;
-    m.planes = {scale_type, group, groups * scale_bytes(scale_type), nullptr};
-    const auto fill = [&](std::vector<std::byte>& plane, float low) {
-      plane.resize(at(rows * m.planes.stride));
-      for (std::int64_t i = 0; i < rows * groups; ++i) {
-        const float value = low + static_cast<float>(random() % 1000) / 1000.0f;
-        const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
-        const std::uint16_t half = to_half(value).bits;
-        std::byte* p = plane.data() + i * scale_bytes(scale_type);
-        switch (scale_type) {
-          case ScaleType::f32:
-            std::memcpy(p, &bits, 4);
-            break;
-          case ScaleType::f16:
-            std::memcpy(p, &half, 2);
-            break;
-          case ScaleType::bf16:
-            std::memcpy(p, reinterpret_cast<const char*>(&bits) + 2, 2);
-            break;
-          case ScaleType::e8m0:
-            *p = static_cast<std::byte>(120 + random() % 10);
-            break;
-          default:
-            *p = static_cast<std::byte>(0x28 + random() % 32);
-            break;
-        }
-      }
-    };
-    fill(m.scales, 0.5f);
-    if (type <= DType::affine8) fill(m.biases, -8.0f);
-  }
-  for (int i = 0; i < 16; ++i) m.levels.push_back(static_cast<float>(i) * 0.3f - 2.1f);
-  return m;
 }
 
 }  // namespace
@@ -250,8 +168,9 @@ TEST_CASE("TurboQuant codes decode to the recorded rotated weights") {
 TEST_CASE("base-3 digits unpack twenty to a word") {
   const auto packed = golden_planes().at("tq.trit.packed");
   const auto codes = golden_planes().at("tq.trit.codes").as<std::uint32_t>();
-  Stored m{DType::turbo_t, packed.shape[0], 192, packed.bytes, {}, {}, {0.0f, 1.0f, 2.0f}, {}};
-  const auto out = decoded(select_kernels("reference").format(m.type), m);
+  StoredMatrix m{packed.bytes, packed.shape[0], 192, row_bytes(DType::turbo_t, 192)};
+  m.levels = {0.0f, 1.0f, 2.0f};
+  const auto out = decoded(select_kernels("reference").format(DType::turbo_t), m);
   CHECK(std::equal(out.begin(), out.end(), codes.begin(),
                    [](float a, std::uint32_t b) { return a == static_cast<float>(b); }));
 }
@@ -319,26 +238,26 @@ TEST_CASE("block sizes of rotations are those of turboquant-mlx") {
 
 TEST_CASE("planar products of every table match the decoded rows for every tail") {
   for (const Kernels* table : available_kernels()) {
-    for (const DType type : kPlanarTypes) {
+    for (const DType type : weight_types(true)) {
       const FormatKernels& format = table->format(type);
       for (const std::int64_t group : {16, 32, 64, 128}) {
         for (const ScaleType scale : {ScaleType::none, ScaleType::f32, ScaleType::f16,
                                       ScaleType::bf16, ScaleType::e8m0, ScaleType::e4m3}) {
           const std::int64_t cols = group == 64 ? 1984 : 3 * group;  // more than one piece
-          const Stored m = random_planar(type, 11, cols, group, scale, 5);
+          const StoredMatrix m = random_planar(type, 11, cols, group, scale, 5);
           INFO(table->name << " " << info(type).name << " group " << group << " scales "
                            << static_cast<int>(scale));
           const auto x = random_floats(7 * cols, 1.0f, 3);
           const auto acts = pack_activations(*table, format.act, x, cols);
           AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
-          const auto weights = decoded(select_kernels("reference").format(type), m);
-          CHECK(decoded(format, m) == weights);
+          CHECK(decoded(format, m) == decoded(select_kernels("reference").format(type), m));
+          const ExactProducts exact(type, m, acts.values);
           for (const std::int64_t tokens : {1, 3, 7}) {
             for (const std::int64_t rows : {1, 4, 10}) {
               std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
               format.matmul(m.view(), 1, rows, acts.bytes.data(), acts.stride, tokens, y.data(),
                             rows + 1, scratch.data());
-              int wrong = wrong_products(weights, cols, acts, y, rows + 1, 1, rows, tokens, 0);
+              int wrong = exact.wrong(y, rows + 1, 1, rows, tokens, 1e-5);
               for (std::int64_t t = 0; t < tokens; ++t) {
                 wrong += y[at(t * (rows + 1) + rows)] != 99.0f;
               }
@@ -353,7 +272,7 @@ TEST_CASE("planar products of every table match the decoded rows for every tail"
 
 TEST_CASE("integer products of planes match the decoded rows for every tail, split any way") {
   for (const Kernels* table : fast_tables()) {
-    for (const DType type : kPlanarTypes) {
+    for (const DType type : weight_types(true)) {
       const FormatKernels& format = table->format(type);
       if (format.matmul_q8 == nullptr) continue;
       for (const std::int64_t group : {16, 32, 64, 128}) {
@@ -366,20 +285,17 @@ TEST_CASE("integer products of planes match the decoded rows for every tail, spl
                                     : group == 32 ? 224
                                                   : 2 * std::max<std::int64_t>(group, 32);
           const std::int64_t all_rows = 45, most_tokens = 19;
-          const Stored m = random_planar(type, all_rows, cols, group, scale, 5);
+          const StoredMatrix m = random_planar(type, all_rows, cols, group, scale, 5);
           REQUIRE(format.product(m.view()).act == ActFormat::q8);
           INFO(table->name << " " << info(type).name << " group " << group << " scales "
                            << static_cast<int>(scale));
           const auto acts = pack_activations(*table, ActFormat::q8,
                                              random_floats(most_tokens * cols, 1.0f, 3), cols);
           AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
-          const auto weights = decoded(select_kernels("reference").format(type), m);
           std::vector<float> all(at(most_tokens * all_rows));
           format.matmul_q8(m.view(), 0, all_rows, acts.bytes.data(), acts.stride, most_tokens,
                            all.data(), all_rows, scratch.data());
-          // A code and its offset may nearly cancel: 8 is the largest offset.
-          CHECK(wrong_products(weights, cols, acts, all, all_rows, 0, all_rows, most_tokens, 8) ==
-                0);
+          CHECK(ExactProducts(type, m, acts.values).wrong(all, 1e-5) == 0);
           for (const std::int64_t tokens : {1, 2, 3, 4, 5, 9}) {
             for (const std::int64_t rows : {1, 8, 17, 44}) {
               std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
@@ -407,7 +323,7 @@ TEST_CASE("integer products of the last rows of wide planes are those of the oth
     for (const DType type : {DType::affine4, DType::affine6, DType::e2m1, DType::turbo3}) {
       INFO(table->name << " " << info(type).name);
       const FormatKernels& format = table->format(type);
-      const Stored m = random_planar(type, all_rows, cols, 64, ScaleType::f32, 3);
+      const StoredMatrix m = random_planar(type, all_rows, cols, 64, ScaleType::f32, 3);
       const auto acts =
           pack_activations(*table, ActFormat::q8, random_floats(tokens * cols, 1.0f, 8), cols);
       AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
@@ -444,7 +360,7 @@ TEST_CASE("levels of a codebook are rounded to within half a percent of the larg
   for (const Kernels* table : fast_tables()) {
     const FormatKernels& format = table->format(DType::turbo4);
     if (format.matmul_q8 == nullptr) continue;
-    Stored m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
+    StoredMatrix m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
     m.levels.assign(normal, normal + 16);
     // One activation at a time picks one weight.
     for (std::int64_t c = 0; c < 32; ++c) {
@@ -470,11 +386,11 @@ TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
                                  [](const Kernels* table) { return table->name == "avx2"; });
   if (avx2 == tables.end()) return;
   int compared = 0;
-  for (const DType type : kPlanarTypes) {
+  for (const DType type : weight_types(true)) {
     const Matmul unit = kEmulatedUnitProducts.formats[static_cast<int>(type)].matmul_q8;
     if (unit == nullptr) continue;
     const std::int64_t cols = 320, rows = 37, tokens = 35;
-    const Stored m = random_planar(type, rows, cols, 64, ScaleType::bf16, 9);
+    const StoredMatrix m = random_planar(type, rows, cols, 64, ScaleType::bf16, 9);
     const auto acts =
         pack_activations(**avx2, ActFormat::q8, random_floats(tokens * cols, 1.0f, 4), cols);
     AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);

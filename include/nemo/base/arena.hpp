@@ -1,7 +1,7 @@
 // Temporary buffers of one forward pass: taken one after the other, all given back at once.
 #pragma once
 
-#include <nemo/base/aligned.hpp>
+#include <nemo/base/page_buffer.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -60,7 +60,7 @@ class Arena {
     return p;
   }
 
-  std::vector<AlignedBuffer<std::byte>> blocks_;
+  std::vector<PageBuffer> blocks_;
   std::size_t block_ = 0;  // blocks before it are full
   std::size_t used_ = 0;   // bytes taken of blocks_[block_]
 };

@@ -261,8 +261,6 @@ NEMO_SIMD F look_up(const FloatTable& table, I index) {
                             _mm256_permutevar8x32_ps(table.high, index), is_high));
 }
 NEMO_SIMD F as_floats(I bits) { return F(_mm256_castsi256_ps(bits)); }
-alignas(16) constexpr std::uint8_t kHalvesApart[16] = {0, 1, 4, 5, 8,  9,  12, 13,
-                                                       2, 3, 6, 7, 10, 11, 14, 15};
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F high_halves(I words) {
   const I high = _mm256_srli_epi32(words, 16);  // now packing to unsigned words is exact
@@ -270,13 +268,6 @@ NEMO_SIMD F high_halves(I words) {
   return from_halves(_mm256_castsi256_si128(packed));
 }
 NEMO_SIMD F low_halves(I words) { return high_halves(_mm256_slli_epi32(words, 16)); }
-/// low_halves and high_halves at once.
-NEMO_SIMD void split_halves(I words, F& low, F& high) {
-  const I apart = broadcast_16_bytes(kHalvesApart);
-  const I sorted = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(words, apart), 0xd8);
-  low = from_halves(_mm256_castsi256_si128(sorted));
-  high = from_halves(_mm256_extracti128_si256(sorted, 1));
-}
 
 /// 8 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
 /// row order.
@@ -299,6 +290,32 @@ NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   out[1] = _mm256_unpackhi_epi64(lo01, lo23);
   out[2] = _mm256_unpacklo_epi64(hi01, hi23);
   out[3] = _mm256_unpackhi_epi64(hi01, hi23);
+}
+/// columns[i] lane r = element i of the row at p + r * stride.
+constexpr int kHalfColumns = 16;
+NEMO_SIMD void load_columns(const Half* p, std::int64_t stride, F (&columns)[kHalfColumns]) {
+  // Three rounds of interleaving rows r and r + 4, then r and r + 2, then r and r + 1; every
+  // register has elements 0..7 in one half and 8..15 in the other.
+  I rows[8], by_two[8], by_four[8];
+  for (int r = 0; r < 8; ++r) rows[r] = load_bytes(p + r * stride);
+  for (int r = 0; r < 4; ++r) {
+    by_two[r] = _mm256_unpacklo_epi16(rows[r], rows[r + 4]);
+    by_two[r + 4] = _mm256_unpackhi_epi16(rows[r], rows[r + 4]);
+  }
+  for (int half = 0; half < 8; half += 4) {
+    for (int r = half; r < half + 2; ++r) {
+      by_four[r] = _mm256_unpacklo_epi16(by_two[r], by_two[r + 2]);
+      by_four[r + 2] = _mm256_unpackhi_epi16(by_two[r], by_two[r + 2]);
+    }
+  }
+  for (int i = 0; i < 8; i += 2) {
+    for (int k = 0; k < 2; ++k) {
+      const I column = k == 0 ? _mm256_unpacklo_epi16(by_four[i], by_four[i + 1])
+                              : _mm256_unpackhi_epi16(by_four[i], by_four[i + 1]);
+      columns[i + k] = from_halves(_mm256_castsi256_si128(column));
+      columns[i + k + 8] = from_halves(_mm256_extracti128_si256(column, 1));
+    }
+  }
 }
 /// Word r = the sum of the four words of row r, from the lanes of load_rows.
 NEMO_SIMD I row_sums(I a, I b, I c, I d) {

@@ -235,11 +235,6 @@ NEMO_SIMD F as_floats(I bits) { return F(_mm512_castsi512_ps(bits)); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F low_halves(I words) { return F(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))); }
 NEMO_SIMD F high_halves(I words) { return low_halves(_mm512_srli_epi32(words, 16)); }
-/// low_halves and high_halves at once.
-NEMO_SIMD void split_halves(I words, F& low, F& high) {
-  low = low_halves(words);
-  high = high_halves(words);
-}
 
 /// 16 rows of 16 bytes: 128-bit lane i of out[g] = row 4i + g, which makes transpose() come out in
 /// row order.
@@ -268,6 +263,17 @@ NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   out[1] = _mm512_unpackhi_epi64(lo01, lo23);
   out[2] = _mm512_unpacklo_epi64(hi01, hi23);
   out[3] = _mm512_unpackhi_epi64(hi01, hi23);
+}
+/// columns[i] lane r = element i of the row at p + r * stride.
+constexpr int kHalfColumns = 8;
+NEMO_SIMD void load_columns(const Half* p, std::int64_t stride, F (&columns)[kHalfColumns]) {
+  I rows[4], pairs[4];  // word r of pairs[j] = elements 2j, 2j+1 of row r
+  load_rows(reinterpret_cast<const std::byte*>(p), 2 * stride, rows);
+  transpose(rows, pairs);
+  for (int j = 0; j < 4; ++j) {
+    columns[2 * j] = low_halves(pairs[j]);
+    columns[2 * j + 1] = high_halves(pairs[j]);
+  }
 }
 /// Word r = the sum of the four words of row r, from the lanes of load_rows.
 NEMO_SIMD I row_sums(I a, I b, I c, I d) {

@@ -338,11 +338,6 @@ NEMO_SIMD F low_halves(I words) {
 NEMO_SIMD F high_halves(I words) {
   return from_halves(vcombine_u16(vshrn_n_u32(u32(words.a), 16), vshrn_n_u32(u32(words.b), 16)));
 }
-/// low_halves and high_halves at once.
-NEMO_SIMD void split_halves(I words, F& low, F& high) {
-  low = low_halves(words);
-  high = high_halves(words);
-}
 
 /// 8 rows of 16 bytes: row g and row 4 + g in out[g], which makes transpose() come out in row
 /// order.
@@ -368,6 +363,17 @@ NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   turn(rows[0].a, rows[1].a, rows[2].a, rows[3].a, first);
   turn(rows[0].b, rows[1].b, rows[2].b, rows[3].b, second);
   for (int j = 0; j < 4; ++j) out[j] = {first[j], second[j]};
+}
+/// columns[i] lane r = element i of the row at p + r * stride.
+constexpr int kHalfColumns = 8;
+NEMO_SIMD void load_columns(const Half* p, std::int64_t stride, F (&columns)[kHalfColumns]) {
+  I rows[4], pairs[4];  // word r of pairs[j] = elements 2j, 2j+1 of row r
+  load_rows(reinterpret_cast<const std::byte*>(p), 2 * stride, rows);
+  transpose(rows, pairs);
+  for (int j = 0; j < 4; ++j) {
+    columns[2 * j] = low_halves(pairs[j]);
+    columns[2 * j + 1] = high_halves(pairs[j]);
+  }
 }
 
 // --- int8 products --------------------------------------------------------------------------

@@ -104,10 +104,13 @@ void attend_range(const Kernels& kernels, const Cache& cache, const Chunk& chunk
       std::fill(s + visible, s + tile.tokens, 0.0f);
       if (visible == 0) continue;
       const float max = std::max(out.max[r], kernels.max(s, visible));
-      const float correction = std::exp(out.max[r] - max);
-      out.sum[r] = out.sum[r] * correction + kernels.exp_sum(s, visible, max, s);
-      if (correction != 1.0f) kernels.scale(correction, dim, out.acc + r * dim);
-      out.max[r] = max;
+      if (max != out.max[r]) {
+        const float correction = std::exp(out.max[r] - max);
+        out.sum[r] *= correction;
+        kernels.scale(correction, dim, out.acc + r * dim);
+        out.max[r] = max;
+      }
+      out.sum[r] += kernels.exp_sum(s, visible, max, s);
     }
     if (chunk.keys != nullptr) {
       kernels.gemm_nn(rows, dim, tile.tokens, scores, kTile, chunk.values + in_chunk, chunk.stride,

@@ -37,8 +37,8 @@ constexpr int kDirectTokens = 3;
 // registers.
 constexpr int kPanelRows = 2;
 constexpr int kPanelTokens = 4;
-// Query rows that share one pass over a packed KV tile: 4 x 2 int32 accumulators.
-constexpr int kKvRows = 4;
+// Query rows that share one pass over a packed KV tile: 6 x 2 int32 accumulators.
+constexpr int kKvRows = 6;
 
 /// Word lanes 0..n-1 all ones, n in [0, 8].
 NEMO_SIMD __m256i first_lanes(std::int64_t n) {

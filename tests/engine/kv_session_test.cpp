@@ -114,6 +114,41 @@ TEST_CASE("a restored session goes on as if nothing had happened since, with eve
   }
 }
 
+TEST_CASE("a prompt cancelled between layers leaves its earlier chunks, with every policy") {
+  const auto base = nemo::load(kModel, {.threads = 2, .context = 512});
+  const std::int64_t vocab = base->config().vocab;
+  const Tokens start = some_tokens(70, 1, vocab), prompt = some_tokens(300, 2, vocab);
+  for (const char* policy : kPolicies) {
+    INFO(policy);
+    const auto model = base->with_kv(policy);
+    const auto whole = model->new_session();
+    fed(*whole, start);
+    const auto expected = fed(*whole, prompt, 100);
+
+    const auto session = model->new_session();
+    fed(*session, start);
+    const auto layers = static_cast<int>(base->config().layers.size());
+    int asked = 0;
+    nemo::FeedOptions options;
+    options.chunk_tokens = 100;
+    // The first chunk, its end, and all layers of the second but one.
+    options.progress = [&](std::uint64_t done, std::uint64_t total) {
+      CHECK((done == (asked < layers ? 0 : 100) && total == 300));
+      return ++asked < 2 * layers;
+    };
+    bool cancelled = false;
+    try {
+      session->feed(prompt, options);
+    } catch (const nemo::Error& e) {
+      cancelled = e.code() == nemo::ErrorCode::cancelled;
+    }
+    CHECK(cancelled);
+    REQUIRE(session->tokens().size() == 170);
+    const Tokens rest(prompt.begin() + 100, prompt.end());
+    CHECK(fed(*session, rest, 100) == expected);
+  }
+}
+
 TEST_CASE("a session that was written and read gives the same bits, with every policy") {
   const auto base = nemo::load(kModel, {.threads = 2, .context = 512});
   const std::int64_t vocab = base->config().vocab;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -49,17 +50,24 @@ class ModelSession final : public Session {
       // The last token's logits are always kept for logits().
       const bool extra = end == total && (asked == 0 || wanted.back() != end - begin - 1);
       if (extra) wanted.push_back(end - begin - 1);
+      std::function<bool()> proceed;
+      if (options.progress && end - begin >= kLongChunk) {
+        proceed = [&] {
+          return options.progress(static_cast<std::uint64_t>(begin),
+                                  static_cast<std::uint64_t>(total));
+        };
+      }
       float* to =
           out == nullptr ? logits_.data() : out + static_cast<std::int64_t>(next - asked) * vocab;
       if (extra && asked > 0) {
         rows.resize(wanted.size() * static_cast<std::size_t>(vocab));
         run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-            wanted, rows.data());
+            wanted, rows.data(), proceed);
         std::copy_n(rows.data(), static_cast<std::int64_t>(asked) * vocab, to);
         std::copy_n(rows.data() + static_cast<std::int64_t>(asked) * vocab, vocab, logits_.data());
       } else {
         run(tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-            wanted, extra ? logits_.data() : to);
+            wanted, extra ? logits_.data() : to, proceed);
         if (end == total && !extra) {
           std::copy_n(to + static_cast<std::int64_t>(asked - 1) * vocab, vocab, logits_.data());
         }
@@ -312,19 +320,33 @@ class ModelSession final : public Session {
     }
   }
 
-  void run(std::span<const std::int32_t> chunk, std::span<const std::int64_t> wanted, float* out) {
+  /// With `proceed` an error leaves the session as it was before the chunk.
+  void run(std::span<const std::int32_t> chunk, std::span<const std::int64_t> wanted, float* out,
+           const std::function<bool()>& proceed) {
+    const std::unique_ptr<Checkpoint> before = proceed ? save() : nullptr;
+    compute_.proceed = proceed;
     try {
       model_.forward(compute_, state_, chunk, wanted, out);
     } catch (...) {
-      reset();  // some layers have advanced and others not: nothing of the sequence can be kept
+      // Some layers have advanced and others not.
+      if (before) {
+        restore(*before);
+      } else {
+        reset();
+      }
+      compute_.proceed = nullptr;
       throw;
     }
+    compute_.proceed = nullptr;
     held_.insert(held_.end(), chunk.begin(), chunk.end());
   }
 
   void keep_nothing() {
     if (!state_.undecided.tokens.empty()) model_.keep(compute_, state_, 0);
   }
+
+  // Chunks that take long enough to be interrupted, which costs a copy of the Mamba states.
+  static constexpr std::int64_t kLongChunk = 64;
 
   // "nemoSes" and the version in the last byte.
   static constexpr std::uint64_t kMagic = std::uint64_t{1} << 56 | std::uint64_t{0x7365536f6d656e};

@@ -15,7 +15,7 @@ namespace nemo {
 
 struct FeedOptions {
   std::int64_t chunk_tokens = 512;  // prefill granularity; changes rounding only
-  ProgressCallback progress;        // (tokens done, tokens total); false cancels
+  ProgressCallback progress;        // (tokens done, tokens total), also asked inside long chunks
   Profile* profile = nullptr;       // collects where the time went; null: not measured
 };
 

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace nemo {
 
@@ -30,6 +31,8 @@ struct Compute {
   /// by the forward pass: for few tokens weights are waited for anyway and the precision is free.
   bool fine_activations = false;
   Profile* profile = nullptr;  // null: nobody asks where the time goes
+  /// Asked between layers; false stops the forward pass. May be empty.
+  std::function<bool()> proceed;
   Arena arena;
   AlignedBuffer<std::byte> scratch;
 };

@@ -206,6 +206,9 @@ class NemotronH {
     std::int64_t attention_slot = 0;
     std::size_t mamba_slot = 0;
     for (const LayerWeights& layer : weights_->layers) {
+      if (compute.proceed && !compute.proceed()) {
+        throw Error(ErrorCode::cancelled, "evaluation cancelled between two layers");
+      }
       Arena::Scope scope(compute.arena);
       auto* normed = compute.arena.take<float>(tokens * ld);
       auto* mixed = compute.arena.take<float>(tokens * ld);

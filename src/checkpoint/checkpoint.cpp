@@ -40,17 +40,19 @@ std::vector<float> read_floats(const TensorRef& tensor) {
   }
 }
 
-std::string stored_form(const TensorRef& tensor) {
-  const Planes& planes = tensor.side.planes;
-  std::string name(info(tensor.type).name);
+std::string stored_form(DType type, const Planes& planes) {
+  std::string name(info(type).name);
   const auto grouped = [&](const char* family, const std::string& bits) {
     return std::string(family) + " " + bits + " g" + std::to_string(planes.group);
   };
-  if (!is_planar(tensor.type)) return name;
-  if (tensor.type == DType::e2m1) return planes.type == ScaleType::e8m0 ? "mxfp4" : "nvfp4";
-  if (tensor.type == DType::e4m3) return planes.type == ScaleType::e8m0 ? "mxfp8" : "FP8";
+  if (!is_planar(type)) return name;
+  if (type == DType::e2m1) return planes.type == ScaleType::e8m0 ? "mxfp4" : "nvfp4";
+  if (type == DType::e4m3) return planes.type == ScaleType::e8m0 ? "mxfp8" : "FP8";
   if (name.starts_with("AFFINE")) return grouped("affine", name.substr(6));
   return grouped("TurboQuant", name.back() == 'T' ? "T" : name.substr(5));
+}
+std::string stored_form(const TensorRef& tensor) {
+  return stored_form(tensor.type, tensor.side.planes);
 }
 
 const TensorRef* Checkpoint::find(std::string_view name) const noexcept {

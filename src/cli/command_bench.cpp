@@ -161,8 +161,8 @@ std::vector<DType> formats_from(const std::vector<std::string>& names) {
   std::vector<DType> types;
   for (const std::string& name : names) {
     const std::optional<DType> type = dtype_from_name(name);
-    if (!type || is_planar(*type)) {
-      throw Error(ErrorCode::usage, "--format: '" + name + "' is not a block format of weights");
+    if (!type || select_kernels("reference").format(*type).matmul == nullptr) {
+      throw Error(ErrorCode::usage, "--format: '" + name + "' is not a format of weights");
     }
     types.push_back(*type);
   }
@@ -195,12 +195,12 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
     std::printf("%-34s %10.1f GOPS\n", "float multiply-add", giga(limits.f32_ops_per_second));
     std::printf("%-34s %10.1f GOPS\n", "4-bit codes x int8", giga(limits.dot4_ops_per_second));
     std::printf("%-34s %10.1f GOPS\n", "int8 x int8", giga(limits.dot8_ops_per_second));
-    std::printf("\n%-12s %-7s %14s %9s %18s %9s\n", "format", "order", "1 token GB/s", "of read",
+    std::printf("\n%-16s %-7s %14s %9s %18s %9s\n", "format", "order", "1 token GB/s", "of read",
                 "batch GOPS", "of peak");
   }
-  const auto print = [&](DType type, const char* order, const ProductSpeed& s) {
+  const auto print = [&](const std::string& name, const char* order, const ProductSpeed& s) {
     if (flags.json_lines) {
-      const Json line = {{"format", info(type).name},
+      const Json line = {{"format", name},
                          {"order", order},
                          {"kernels", kernels.name},
                          {"threads", threads},
@@ -212,15 +212,15 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
                          {"peak_fraction", s.peak_fraction}};
       std::printf("%s\n", line.dump().c_str());
     } else {
-      std::printf("%-12s %-7s %14.2f %8.0f%% %18.1f %8.0f%%\n",
-                  std::string(info(type).name).c_str(), order, giga(s.bytes_per_second),
-                  100 * s.bandwidth_fraction, giga(s.ops_per_second), 100 * s.peak_fraction);
+      std::printf("%-16s %-7s %14.2f %8.0f%% %18.1f %8.0f%%\n", name.c_str(), order,
+                  giga(s.bytes_per_second), 100 * s.bandwidth_fraction, giga(s.ops_per_second),
+                  100 * s.peak_fraction);
     }
     std::fflush(stdout);
   };
   measure_formats(kernels, threads, types, limits, flags.options, [&](const FormatSpeed& s) {
-    print(s.type, "file", s.file);
-    if (s.kernel) print(s.type, "kernel", *s.kernel);
+    print(s.name, is_planar(s.type) ? "planes" : "file", s.file);
+    if (s.kernel) print(s.name, "kernel", *s.kernel);
   });
 }
 
@@ -230,7 +230,10 @@ void add_roofline(CLI::App& bench, const std::string& command_line) {
       "roofline", "Measure the machine's limits, and each weight format's product beside them");
   command->add_option("-t,--threads", flags->threads, "Threads; default: one per core");
   command->add_option("--kernels", flags->kernels, "Kernel table; default: the best of this CPU");
-  command->add_option("--format", flags->formats, "Only these weight formats")->delimiter(',');
+  command
+      ->add_option("--format", flags->formats,
+                   "Only these weight formats: Q4_0, AFFINE4, TURBO3, E2M1, ...")
+      ->delimiter(',');
   command->add_option("--cols", flags->options.cols, "Columns of the matrices")
       ->check(CLI::Range(1, 1 << 20));
   command->add_option("--tokens", flags->options.tokens, "Tokens of the batch")

@@ -3,6 +3,7 @@
 #include <nemo/base/error.hpp>
 #include <nemo/base/machine.hpp>
 #include <nemo/base/parallel.hpp>
+#include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/engine/roofline.hpp>
 #include <nemo/model/matrix.hpp>
 #include <nemo/tensor/random_blocks.hpp>
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -55,20 +57,61 @@ double peak(int threads, Sink start, std::int64_t (*loop)(std::int64_t, Sink*) n
   return static_cast<double>(ops) * threads / seconds;
 }
 
+/// How a matrix is stored; without groups: complete in itself, or with one scale for all of it.
+struct Form {
+  DType type;
+  ScaleType scales = ScaleType::none;
+  std::int64_t group = 0;
+};
+// Of the folders that MLX, TurboQuant-MLX and ModelOpt write.
+constexpr Form kPlanarForms[] = {
+    {DType::affine2, ScaleType::bf16, 64}, {DType::affine3, ScaleType::bf16, 64},
+    {DType::affine4, ScaleType::bf16, 32}, {DType::affine4, ScaleType::bf16, 64},
+    {DType::affine5, ScaleType::bf16, 64}, {DType::affine6, ScaleType::bf16, 64},
+    {DType::affine8, ScaleType::bf16, 64}, {DType::e2m1, ScaleType::e8m0, 32},
+    {DType::e2m1, ScaleType::e4m3, 16},    {DType::e4m3},
+    {DType::e4m3, ScaleType::e8m0, 32},    {DType::turbo1, ScaleType::f16, 64},
+    {DType::turbo2, ScaleType::f16, 64},   {DType::turbo3, ScaleType::f16, 64},
+    {DType::turbo4, ScaleType::f16, 64},   {DType::turbo_t, ScaleType::f16, 64}};
+
+std::vector<Form> forms_of(DType type) {
+  if (!is_planar(type)) return {{type}};
+  std::vector<Form> forms;
+  std::copy_if(std::begin(kPlanarForms), std::end(kPlanarForms), std::back_inserter(forms),
+               [type](const Form& form) { return form.type == type; });
+  return forms;
+}
+
 /// A matrix of about `bytes` bytes: random rows, repeated.
 class TestMatrix {
  public:
   static constexpr std::int64_t kDistinct = 64;
 
-  TestMatrix(DType type, std::int64_t cols, std::int64_t bytes) {
-    matrix_.type = type;
+  TestMatrix(const Form& form, std::int64_t cols, std::int64_t bytes) {
+    matrix_.type = form.type;
     matrix_.count = 1;
     matrix_.cols = cols;
-    const std::int64_t row = matrix_.row_size();
-    matrix_.rows = std::max(bytes / row / kDistinct, std::int64_t{1}) * kDistinct;
-    bytes_ = AlignedBuffer<std::byte>(static_cast<std::size_t>(matrix_.bytes()));
+    Planes& planes = matrix_.side.planes;
+    if (form.group > 0) {
+      planes = {form.scales, form.group, cols / form.group * scale_bytes(form.scales), kLevels};
+    }
+    planes.levels = kLevels;
+    const bool biased = form.type >= DType::affine2 && form.type <= DType::affine8;
+    const std::int64_t row = row_bytes(form.type, cols);
+    const std::int64_t size = row + planes.stride * (biased ? 2 : 1);
+    matrix_.rows = std::max(bytes / size / kDistinct, std::int64_t{1}) * kDistinct;
+    // An ordinary number in every type of scales.
+    planes_.assign(static_cast<std::size_t>(matrix_.rows * (size - row)), std::byte{0x3c});
+    matrix_.side.scales = planes_.data();
+    if (biased) matrix_.side.biases = planes_.data() + matrix_.rows * planes.stride;
+    bytes_ = AlignedBuffer<std::byte>(static_cast<std::size_t>(matrix_.rows * row));
     for (std::int64_t r = 0; r < kDistinct; ++r) {
-      random_row(type, cols, 0.1f, static_cast<std::uint64_t>(r), bytes_.data() + r * row);
+      const auto seed = static_cast<std::uint64_t>(r);
+      if (is_planar(form.type)) {
+        random_bytes(seed, bytes_.data() + r * row, static_cast<std::size_t>(row));
+      } else {
+        random_row(form.type, cols, 0.1f, seed, bytes_.data() + r * row);
+      }
     }
     for (std::int64_t r = kDistinct; r < matrix_.rows; ++r) {
       std::memcpy(bytes_.data() + r * row, bytes_.data() + (r - kDistinct) * row,
@@ -89,8 +132,11 @@ class TestMatrix {
   }
 
  private:
+  static constexpr float kLevels[16] = {-2.7f, -2.1f, -1.6f, -1.3f, -0.9f, -0.7f, -0.4f, -0.1f,
+                                        0.1f,  0.4f,  0.7f,  0.9f,  1.3f,  1.6f,  2.1f,  2.7f};
   Matrix matrix_;
   AlignedBuffer<std::byte> bytes_;
+  std::vector<std::byte> planes_;
 };
 
 /// Seconds of one product with `tokens` activation rows, which are quantized beforehand.
@@ -118,7 +164,7 @@ ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& la
   speed.bandwidth_fraction = speed.bytes_per_second / limits.read_bytes_per_second;
   const double seconds = product_seconds(kernels, threads, small, tokens);
   speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;
-  const bool floats = kernels.format(small.type).act == ActFormat::f32;
+  const bool floats = kernels.format(small.type).product(small.view()).act == ActFormat::f32;
   speed.peak_fraction =
       speed.ops_per_second / (floats ? limits.f32_ops_per_second : limits.dot4_ops_per_second);
   return speed;
@@ -137,27 +183,31 @@ void measure_formats(const Kernels& kernels, int threads, std::span<const DType>
   if (options.tokens < 1) throw Error(ErrorCode::usage, "--tokens: at least 1");
   for (const DType type : types) {
     const FormatKernels& format = kernels.format(type);
-    if (format.matmul == nullptr || is_planar(type)) continue;
-    const std::int64_t block = info(type).block_elements;
-    const std::int64_t cols = options.cols / block * block;
-    if (cols < block) {
-      throw Error(ErrorCode::usage, "--cols: " + std::string(info(type).name) + " needs at least " +
-                                        std::to_string(block));
+    if (format.matmul == nullptr) continue;
+    for (const Form& form : forms_of(type)) {
+      const std::string name = stored_form(type, {form.scales, form.group});
+      const std::int64_t block =
+          is_planar(type) ? std::max<std::int64_t>(form.group, 32) : info(type).block_elements;
+      const std::int64_t cols = options.cols / block * block;
+      if (cols < block) {
+        throw Error(ErrorCode::usage,
+                    "--cols: " + name + " needs at least " + std::to_string(block));
+      }
+      TestMatrix large(form, cols, options.matrix_bytes);
+      // About 4 GOP; a small batch gets a matrix that comes from memory, like the experts of a MoE.
+      const std::int64_t rows = std::max<std::int64_t>(2'000'000'000 / cols / options.tokens, 1024);
+      TestMatrix small(form, cols, std::min(rows * row_bytes(type, cols), options.matrix_bytes));
+      const auto measure = [&] {
+        return product_speed(kernels, threads, large.get(), small.get(), limits, options.tokens);
+      };
+      FormatSpeed speed{type, name, measure(), {}};
+      if (format.lanes != 0) {
+        large.to_kernel_order(format);
+        small.to_kernel_order(format);
+        speed.kernel = measure();
+      }
+      report(speed);
     }
-    TestMatrix large(type, cols, options.matrix_bytes);
-    // About 4 GOP; a small batch gets a matrix that comes from memory, like the experts of a MoE.
-    const std::int64_t rows = std::max<std::int64_t>(2'000'000'000 / cols / options.tokens, 1024);
-    TestMatrix small(type, cols, std::min(rows * row_bytes(type, cols), options.matrix_bytes));
-    const auto measure = [&] {
-      return product_speed(kernels, threads, large.get(), small.get(), limits, options.tokens);
-    };
-    FormatSpeed speed{type, measure(), {}};
-    if (format.lanes != 0) {
-      large.to_kernel_order(format);
-      small.to_kernel_order(format);
-      speed.kernel = measure();
-    }
-    report(speed);
   }
 }
 

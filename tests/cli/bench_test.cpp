@@ -73,8 +73,8 @@ TEST_CASE("bench's lines say by themselves where they come from") {
 }
 
 TEST_CASE("bench roofline measures the limits and the formats asked for") {
-  const auto out = nemo({"bench", "roofline", "--format", "q4_0", "--cols", "256", "--tokens", "4",
-                         "-t", "2", "--json"});
+  const auto out = nemo({"bench", "roofline", "--format", "q4_0,affine8", "--cols", "256",
+                         "--tokens", "4", "-t", "2", "--json"});
   REQUIRE(out.code == 0);
   std::istringstream lines(out.out);
   std::string first;
@@ -93,6 +93,9 @@ TEST_CASE("bench roofline measures the limits and the formats asked for") {
     REQUIRE(std::getline(lines, third));
     CHECK(Json::parse(third)["order"] == "kernel");
   }
+  REQUIRE(std::getline(lines, third));
+  CHECK(Json::parse(third)["format"] == "affine 8 g64");
+  CHECK(Json::parse(third)["order"] == "planes");
   CHECK_FALSE(std::getline(lines, third));
   CHECK(nemo({"bench", "roofline", "--format", "Q9_9"}).code == 2);
   CHECK(nemo({"bench", "roofline", "--kernels", "sse9"}).code == 2);

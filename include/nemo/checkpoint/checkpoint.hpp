@@ -68,6 +68,7 @@ struct TensorRef {
 };
 
 /// "Q4_K", "BF16", "affine 4 g64", "mxfp4", "TurboQuant T g32".
+[[nodiscard]] std::string stored_form(DType type, const Planes& planes);
 [[nodiscard]] std::string stored_form(const TensorRef& tensor);
 
 /// The values of an F32, F16 or BF16 tensor. Throws Error{unsupported} for other types.

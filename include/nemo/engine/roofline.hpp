@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 
 namespace nemo {
 
@@ -31,18 +32,18 @@ struct ProductSpeed {
   double bytes_per_second = 0;    // weights read, one token, a matrix far larger than the caches
   double bandwidth_fraction = 0;  // of what the memory delivers
   double ops_per_second = 0;      // a batch of tokens
-  double peak_fraction = 0;       // of dot4_ops, or of f32_ops for formats on the float road
+  double peak_fraction = 0;       // of dot4_ops, or of f32_ops for products of floats
 };
 /// One format's, with the rows as they lie in a file and in the kernel table's order.
 struct FormatSpeed {
   DType type = DType::f32;
+  std::string name;  // as stored_form: planar formats come with groups and scales of several sizes
   ProductSpeed file;
   std::optional<ProductSpeed> kernel;  // where the table has an order for the format
 };
 
-/// Measures every format in turn that is a matrix by itself (not planar), about a second each and
-/// order;
-/// `report` sees each result as it is made.
+/// Measures every format in turn that matrices have, planar ones with the planes usual in folders,
+/// about a second each and order; `report` sees each result as it is made.
 void measure_formats(const Kernels& kernels, int threads, std::span<const DType> types,
                      const MachineLimits& limits, const RooflineOptions& options,
                      const std::function<void(const FormatSpeed&)>& report);

@@ -23,4 +23,11 @@ extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 
+/// Float products on bf16 tiles: what `amx` has beside, where the CPU has them.
+struct FloatProducts {
+  decltype(Kernels::scores_half) scores_half;
+  decltype(Kernels::mix_half) mix_half;
+};
+extern const FloatProducts kAmxFloatProducts;
+
 }  // namespace nemo

@@ -1,4 +1,6 @@
 // What the `amx` kernel table has of its own: the products of many tokens on tile registers.
+#include "tiles.hpp"
+
 #include <kernels/cpu/tables.hpp>
 
 // The shared code is written in terms of the vector operations.
@@ -9,16 +11,6 @@
 
 namespace nemo {
 namespace {
-
-/// The operand of LDTILECFG.
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-static_assert(sizeof(TileConfig) == 64);
 
 // Inline assembly, because gcc 12's intrinsics do not tell it which memory they read. Slot i has
 // its sums in register i, of 0..3, activations in 4 or 5, weights in 6 or 7.

@@ -261,6 +261,7 @@ NEMO_SIMD F look_up(const FloatTable& table, I index) {
                             _mm256_permutevar8x32_ps(table.high, index), is_high));
 }
 NEMO_SIMD F as_floats(I bits) { return F(_mm256_castsi256_ps(bits)); }
+NEMO_SIMD I as_words(F v) { return _mm256_castps_si256(v); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F high_halves(I words) {
   const I high = _mm256_srli_epi32(words, 16);  // now packing to unsigned words is exact

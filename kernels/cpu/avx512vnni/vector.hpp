@@ -232,6 +232,7 @@ NEMO_SIMD F look_up(const FloatTable& table, I index) {
   return F(_mm512_permutexvar_ps(index, table.entries));
 }
 NEMO_SIMD F as_floats(I bits) { return F(_mm512_castsi512_ps(bits)); }
+NEMO_SIMD I as_words(F v) { return _mm512_castps_si512(v); }
 /// The half-precision numbers in the low / high 16 bits of every word.
 NEMO_SIMD F low_halves(I words) { return F(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))); }
 NEMO_SIMD F high_halves(I words) { return low_halves(_mm512_srli_epi32(words, 16)); }

@@ -90,12 +90,13 @@ std::string_view missing_for_amx() noexcept {
 #endif
 
 #if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON_I8MM)
-/// A table made from another and products of its own.
+/// A table made from another and products of its own; float ones where the CPU has them.
 struct DerivedTable {
   FormatTable formats;
   Kernels kernels;
 
-  DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products)
+  DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products,
+               const FloatProducts* floats = nullptr)
       : kernels(base) {
     for (int i = 0; i < kDTypeCount; ++i) {
       formats.formats[i] = base.formats[i];
@@ -106,6 +107,9 @@ struct DerivedTable {
     kernels.name = name;
     kernels.formats = formats.formats;
     kernels.peak_dot4 = kernels.peak_dot8 = products.peak_dot;
+    if (floats == nullptr) return;
+    kernels.scores_half = floats->scores_half;
+    kernels.mix_half = floats->mix_half;
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
   DerivedTable& operator=(const DerivedTable&) = delete;
@@ -125,7 +129,8 @@ std::vector<KernelChoice> choices() {
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
 #endif
 #ifdef NEMO_HAVE_AMX
-  static const DerivedTable amx("amx", kAvx512VnniKernels, kAmxProducts);
+  static const DerivedTable amx("amx", kAvx512VnniKernels, kAmxProducts,
+                                missing_of({"amx-bf16"}).empty() ? &kAmxFloatProducts : nullptr);
   all.push_back({&amx.kernels, missing_for_amx()});
 #endif
 #ifdef NEMO_HAVE_NEON

@@ -1,0 +1,323 @@
+// Attention products on a matrix unit that multiplies bf16 numbers and adds in float.
+//
+// A number is taken as the sum of two bf16 parts, high and low, 8 significant bits each. A half is
+// exactly that; a float loses at most 2^-17 of itself. Of the four products of parts low * low is
+// left out, at most 2^-16 of the whole; the others are added in one float sum:
+//   a * b ~ a_low * b_high + a_high * b_high + a_high * b_low
+// Infinities have no parts: they become NaN. Every sum is over depth alone, so a result does not
+// depend on how many rows share the unit.
+//
+// Operands are tiles, kLanes rows of kLanes words, a word two parts of the depth. Those are not
+// neighbours but kLanes apart, so that two vectors of floats become a row without a shuffle: word w
+// of depth block b has elements 2 kLanes b + w and 2 kLanes b + kLanes + w. The shared side (keys,
+// values) meets all rows of the other one (queries, weights):
+//   scores^T [tokens, rows] = keys [tokens, dim] * queries^T [dim, rows]
+//   out [rows, dim] += weights [rows, tokens] * values [tokens, dim]
+//
+// Unit is what the hardware does, with eight registers that hold a tile each:
+//   configure(rows)         registers 0..3, 6 and 7 have `rows` <= kLanes rows, 4 and 5 kLanes
+//   zero<r>(), load<r>(tile), store<r>(tile)
+//   multiply<c, a, b>()     c [i, j] += sum over words w of a [i, w] . b [w, j]
+//   release()               no product follows
+// Included after the instruction set's vector.hpp.
+#pragma once
+
+#include "lanes-inl.hpp"
+
+#include <kernels/cpu/tables.hpp>
+#include <type_traits>
+
+namespace nemo {
+namespace {
+
+constexpr std::int64_t kLineBytes = sizeof(F);
+constexpr std::int64_t kTileBytes = kLanes * kLineBytes;
+constexpr std::int64_t kTileFloats = kLanes * kLanes;
+constexpr std::int64_t kTileDepth = 2 * kLanes;
+constexpr std::int64_t kPassDepth = 128;   // elements of depth summed in the unit
+constexpr std::int64_t kPassRows = 64;     // rows whose parts are kept: 32 KiB
+constexpr std::int64_t kSharedBlocks = 4;  // of kLanes tokens or columns
+constexpr std::int64_t kShared = kSharedBlocks * kLanes;
+/// A block of kLanes rows or columns: [depth blocks, high and low, tile].
+constexpr std::int64_t kBlockBytes = kPassDepth / kTileDepth * 2 * kTileBytes;
+
+constexpr std::int64_t blocks_of(std::int64_t n, std::int64_t size) {
+  return (n + size - 1) / size;
+}
+
+/// One row of a tile of high parts and of the tile of low parts behind it.
+template <class T>
+NEMO_SIMD void store_parts(F first, F second, std::byte* to) {
+  const I top = all_words(-0x10000);
+  const auto at = [&](F v) NEMO_SIMD_LAMBDA {
+    // Halves are cut, for their rest has 3 bits and is a part; floats are rounded, and their rest.
+    return std::is_same_v<T, Half> ? as_words(v) : add_words(as_words(v), all_words(0x8000));
+  };
+  const I high[2] = {at(first), at(second)};
+  const I odd = and_bits(high[1], top);
+  const I low[2] = {at(first - as_floats(and_bits(high[0], top))), at(second - as_floats(odd))};
+  store_bytes(or_bits(shift_words_right<16>(high[0]), odd), to);
+  const I odd_low = std::is_same_v<T, Half> ? low[1] : and_bits(low[1], top);
+  store_bytes(or_bits(shift_words_right<16>(low[0]), odd_low), to + kTileBytes);
+}
+
+/// The first n elements of a vector, zero behind; n may be anything.
+template <class T>
+NEMO_SIMD F load_upto(const T* from, std::int64_t n) {
+  return n >= kLanes ? load(from) : n > 0 ? load_first(from, n) : F(0.0f);
+}
+
+/// Row `to` of the tiles of a block: n elements along the depth.
+template <class T>
+NEMO_SIMD void row_parts(const T* from, std::int64_t n, std::byte* to) {
+  std::int64_t i = 0;
+  for (; i + kTileDepth <= n; i += kTileDepth, to += 2 * kTileBytes) {
+    store_parts<T>(load(from + i), load(from + i + kLanes), to);
+  }
+  if (i < n) {
+    store_parts<T>(load_upto(from + i, n - i), load_upto(from + i + kLanes, n - i - kLanes), to);
+  }
+}
+
+/// The same, of zeros.
+NEMO_SIMD void zero_row(std::int64_t n, std::byte* to) {
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
+    store_parts<Half>(F(0.0f), F(0.0f), to);
+  }
+}
+
+/// A block whose columns are `count` <= kLanes rows of n elements, zeros behind them.
+NEMO_SIMD void transposed_parts(const float* rows, std::int64_t ld, std::int64_t count,
+                                std::int64_t n, std::byte* to) {
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
+    const float* from = rows + i;
+    std::int64_t stride = ld;
+    alignas(64) float copy[kLanes * kTileDepth];
+    if (count < kLanes || n - i < kTileDepth) {
+      for (std::int64_t r = 0; r < kLanes; ++r) {
+        const std::int64_t width = r < count ? n - i : 0;
+        float* row = copy + r * kTileDepth;
+        store(load_upto(from + r * ld, width), row);
+        store(load_upto(from + r * ld + kLanes, width - kLanes), row + kLanes);
+      }
+      from = copy;
+      stride = kTileDepth;
+    }
+    for (std::int64_t e = 0; e < kLanes; e += 4) {
+      I four[4], first[4], second[4];
+      load_rows(reinterpret_cast<const std::byte*>(from + e), 4 * stride, four);
+      transpose(four, first);
+      load_rows(reinterpret_cast<const std::byte*>(from + e + kLanes), 4 * stride, four);
+      transpose(four, second);
+      for (int k = 0; k < 4; ++k) {
+        store_parts<float>(as_floats(first[k]), as_floats(second[k]), to + (e + k) * kLineBytes);
+      }
+    }
+  }
+}
+
+/// kSharedBlocks blocks whose columns are `width` columns of n rows, zeros behind them.
+template <class T>
+NEMO_SIMD void column_parts(const T* rows, std::int64_t ld, std::int64_t n, std::int64_t width,
+                            std::byte* to) {
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
+    for (std::int64_t w = 0; w < kLanes; ++w) {
+      const T* first = rows + (i + w) * ld;
+      const T* second = first + kLanes * ld;
+      std::byte* line = to + w * kLineBytes;
+      if (i + kTileDepth <= n && width >= kShared) {
+        unroll<kSharedBlocks>([&](auto b) NEMO_SIMD_LAMBDA {
+          store_parts<T>(load(first + b.k * kLanes), load(second + b.k * kLanes),
+                         line + b.k * kBlockBytes);
+        });
+        continue;
+      }
+      for (std::int64_t b = 0; b < kSharedBlocks; ++b) {
+        const std::int64_t c = b * kLanes;
+        store_parts<T>(load_upto(first + c, i + w < n ? width - c : 0),
+                       load_upto(second + c, i + w + kLanes < n ? width - c : 0),
+                       line + b * kBlockBytes);
+      }
+    }
+  }
+}
+
+/// sums[x, y] = block x of the shared side times block y of the other one, over `depth` tiles; the
+/// shared side has the rows of the product or its columns.
+template <class Unit, bool kSharedRows, int kX, int kY>
+void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64_t depth,
+                     float* sums) noexcept {
+  static_assert((kX == 4 && kY == 1) || (kX == 2 && kY == 2));
+  const auto multiply = [](auto x, auto y, auto in_x, auto in_y) NEMO_SIMD_LAMBDA {
+    constexpr int kSums = decltype(x)::k * kY + decltype(y)::k;
+    constexpr int kFirst = kSharedRows ? decltype(in_x)::k : decltype(in_y)::k;
+    constexpr int kSecond = kSharedRows ? decltype(in_y)::k : decltype(in_x)::k;
+    Unit::template multiply<kSums, kFirst, kSecond>();
+  };
+  unroll<4>([](auto i) NEMO_SIMD_LAMBDA { Unit::template zero<decltype(i)::k>(); });
+  for (std::int64_t b = 0; b < depth; ++b) {
+    const std::byte* x = shared + 2 * b * kTileBytes;
+    const std::byte* y = other + 2 * b * kTileBytes;
+    if constexpr (kY == 1) {
+      Unit::template load<6>(y);
+      Unit::template load<7>(y + kTileBytes);
+      unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
+        using In = Index<4 + decltype(i)::k % 2>;
+        Unit::template load<In::k>(x + i.k * kBlockBytes + kTileBytes);
+        multiply(i, Index<0>{}, In{}, Index<6>{});
+      });
+      unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
+        using In = Index<4 + decltype(i)::k % 2>;
+        Unit::template load<In::k>(x + i.k * kBlockBytes);
+        multiply(i, Index<0>{}, In{}, Index<6>{});
+        multiply(i, Index<0>{}, In{}, Index<7>{});
+      });
+    } else {
+      const auto multiply_all = [&]() NEMO_SIMD_LAMBDA {
+        unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
+          using X = Index<decltype(i)::k / 2>;
+          using Y = Index<decltype(i)::k % 2>;
+          multiply(X{}, Y{}, Index<4 + X::k>{}, Index<6 + Y::k>{});
+        });
+      };
+      Unit::template load<4>(x + kTileBytes);
+      Unit::template load<5>(x + kTileBytes + kBlockBytes);
+      Unit::template load<6>(y);
+      Unit::template load<7>(y + kBlockBytes);
+      multiply_all();
+      Unit::template load<4>(x);
+      Unit::template load<5>(x + kBlockBytes);
+      multiply_all();
+      Unit::template load<6>(y + kTileBytes);
+      Unit::template load<7>(y + kBlockBytes + kTileBytes);
+      multiply_all();
+    }
+  }
+  unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
+    Unit::template store<decltype(i)::k>(sums + i.k * kTileFloats);
+  });
+}
+
+/// Calls finish(shared block, other block, sums) for all pairs of blocks.
+template <class Unit, bool kSharedRows, class Finish>
+NEMO_SIMD void multiply_sides(const std::byte* shared, const std::byte* other, std::int64_t blocks,
+                              std::int64_t depth, Finish finish) {
+  alignas(64) float sums[4 * kTileFloats];
+  std::int64_t y = 0;
+  for (; y + 2 <= blocks; y += 2) {
+    for (std::int64_t x = 0; x < kSharedBlocks; x += 2) {
+      multiply_blocks<Unit, kSharedRows, 2, 2>(shared + x * kBlockBytes, other + y * kBlockBytes,
+                                               depth, sums);
+      for (std::int64_t i = 0; i < 4; ++i) finish(x + i / 2, y + i % 2, sums + i * kTileFloats);
+    }
+  }
+  if (y < blocks) {
+    multiply_blocks<Unit, kSharedRows, 4, 1>(shared, other + y * kBlockBytes, depth, sums);
+    for (std::int64_t i = 0; i < 4; ++i) finish(i, y, sums + i * kTileFloats);
+  }
+}
+
+/// As scores_half.
+template <class T, class Unit>
+void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k, std::int64_t ldk,
+                 std::int64_t tokens, std::int64_t dim, float* scores, std::int64_t lds) noexcept {
+  alignas(64) std::byte queries[kPassRows / kLanes * kBlockBytes];
+  alignas(64) std::byte keys[kSharedBlocks * kBlockBytes];
+  Unit::configure(kLanes);
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
+    const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
+    const std::int64_t blocks = blocks_of(height, kLanes);
+    for (std::int64_t c = 0; c < dim; c += kPassDepth) {
+      const std::int64_t n = dim - c < kPassDepth ? dim - c : kPassDepth;
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        const std::int64_t r = b * kLanes;
+        transposed_parts(q + (r0 + r) * ldq + c, ldq, height - r < kLanes ? height - r : kLanes, n,
+                         queries + b * kBlockBytes);
+      }
+      for (std::int64_t t = 0; t < tokens; t += kShared) {
+        const std::int64_t count = tokens - t < kShared ? tokens - t : kShared;
+        for (std::int64_t i = 0; i < kShared; ++i) {
+          std::byte* to = keys + i / kLanes * kBlockBytes + i % kLanes * kLineBytes;
+          if (i < count) {
+            row_parts(k + (t + i) * ldk + c, n, to);
+          } else {
+            zero_row(n, to);
+          }
+        }
+        const auto finish = [&](std::int64_t x, std::int64_t y,
+                                const float* sums) NEMO_SIMD_LAMBDA {
+          const std::int64_t width = count - x * kLanes;
+          float* to = scores + (r0 + y * kLanes) * lds + t + x * kLanes;
+          for (std::int64_t r = 0; r < kLanes && width > 0; r += 4) {
+            I four[4], out[4];
+            load_rows(reinterpret_cast<const std::byte*>(sums + r), kLineBytes, four);
+            transpose(four, out);
+            for (std::int64_t i = 0; i < 4 && y * kLanes + r + i < height; ++i) {
+              float* row = to + (r + i) * lds;
+              F v = as_floats(out[i]);
+              if (c > 0) v = load_upto(row, width) + v;
+              if (width >= kLanes) {
+                store(v, row);
+              } else {
+                store_first(v, row, width);
+              }
+            }
+          }
+        };
+        multiply_sides<Unit, true>(keys, queries, blocks, blocks_of(n, kTileDepth), finish);
+      }
+    }
+  }
+  Unit::release();
+}
+
+/// As mix_half.
+template <class T, class Unit>
+void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, std::int64_t ldv,
+              std::int64_t tokens, std::int64_t dim, float* out, std::int64_t ldo) noexcept {
+  alignas(64) std::byte weights[kPassRows / kLanes * kBlockBytes];
+  alignas(64) std::byte values[kSharedBlocks * kBlockBytes];
+  if (rows == 0) return;
+  Unit::configure(rows < kLanes ? rows : kLanes);
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
+    const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
+    const std::int64_t blocks = blocks_of(height, kLanes);
+    for (std::int64_t t = 0; t < tokens; t += kPassDepth) {
+      const std::int64_t n = tokens - t < kPassDepth ? tokens - t : kPassDepth;
+      for (std::int64_t r = 0; r < blocks * kLanes; ++r) {
+        std::byte* to = weights + r / kLanes * kBlockBytes + r % kLanes * kLineBytes;
+        if (r < height) {
+          row_parts(p + (r0 + r) * ldp + t, n, to);
+        } else {
+          zero_row(n, to);
+        }
+      }
+      for (std::int64_t c = 0; c < dim; c += kShared) {
+        column_parts(v + t * ldv + c, ldv, n, dim - c, values);
+        const auto finish = [&](std::int64_t x, std::int64_t y,
+                                const float* sums) NEMO_SIMD_LAMBDA {
+          const std::int64_t width = dim - c - x * kLanes;
+          float* to = out + (r0 + y * kLanes) * ldo + c + x * kLanes;
+          for (std::int64_t r = 0; r < kLanes && y * kLanes + r < height && width > 0; ++r) {
+            const F sum = load(sums + r * kLanes);
+            if (width >= kLanes) {
+              store(load(to + r * ldo) + sum, to + r * ldo);
+            } else {
+              store_first(load_first(to + r * ldo, width) + sum, to + r * ldo, width);
+            }
+          }
+        };
+        multiply_sides<Unit, false>(values, weights, blocks, blocks_of(n, kTileDepth), finish);
+      }
+    }
+  }
+  Unit::release();
+}
+
+template <class Unit>
+constexpr FloatProducts unit_float_products() {
+  return {unit_scores<Half, Unit>, unit_mix<Half, Unit>};
+}
+
+}  // namespace
+}  // namespace nemo

@@ -1,0 +1,237 @@
+// Attention products on a bf16 matrix unit (AMX, an emulated one) against products in double.
+#include "catch.hpp"
+#include "fast_support.hpp"
+
+#include <algorithm>
+#include <string>
+
+#ifdef NEMO_HAVE_EMULATED_UNIT
+#include "emulated_unit.hpp"
+#endif
+
+using namespace nemo;
+using namespace nemo::test;
+
+namespace {
+
+struct Unit {
+  std::string name;
+  decltype(Kernels::scores_half) scores;
+  decltype(Kernels::mix_half) mix;
+};
+
+std::vector<Unit> units() {
+  std::vector<Unit> all;
+  for (const Kernels* table : available_kernels()) {
+#ifdef NEMO_HAVE_EMULATED_UNIT
+    if (table->name == "avx2") {
+      all.push_back(
+          {"emulated", kEmulatedFloatProducts.scores_half, kEmulatedFloatProducts.mix_half});
+    }
+#endif
+    const auto features = cpu_features();
+    if (table->name == "amx" && std::count(features.begin(), features.end(), "amx-bf16") != 0) {
+      all.push_back({"amx", table->scores_half, table->mix_half});
+    }
+  }
+  return all;
+}
+
+/// Every use of the emulated unit was proper; the products it made.
+int products() {
+#ifdef NEMO_HAVE_EMULATED_UNIT
+  const UnitUse use = take_bf16_unit_use();
+  CHECK(use.misuse == 0);
+  CHECK_FALSE(use.configured);
+  return use.products;
+#else
+  return 0;
+#endif
+}
+
+/// One product's operands, with gaps between rows; the shared rows end where their memory ends.
+struct Case {
+  std::int64_t rows, tokens, dim;
+  float scale = 1.0f;
+  std::vector<float> q, p, out;
+  std::vector<Half> cached;
+  std::int64_t ldq, ldp, ldo, ldc;
+
+  Case(std::int64_t r, std::int64_t t, std::int64_t d, float s = 1.0f)
+      : rows(r), tokens(t), dim(d), scale(s), ldq(d + 1), ldp(t + 2), ldo(d + 2), ldc(2 * d) {
+    q = random_floats((rows - 1) * ldq + dim, scale, 2);
+    p = random_floats((rows - 1) * ldp + tokens, 0.2f, 3);
+    for (float& v : p) v = std::abs(v);
+    out = random_floats(rows * ldo, 1.0f, 4);
+    cached = random_halves((tokens - 1) * ldc + dim, 1);
+    for (Half& h : cached) h = to_half(to_float(h) * scale);
+  }
+  [[nodiscard]] double cached_at(std::int64_t t, std::int64_t c) const {
+    return static_cast<double>(to_float(cached[at(t * ldc + c)]));
+  }
+  [[nodiscard]] std::vector<float> scores(const Unit& unit) const {
+    std::vector<float> s(at(rows * ldp), 5.0f);
+    unit.scores(q.data(), ldq, rows, cached.data(), ldc, tokens, dim, s.data(), ldp);
+    return s;
+  }
+  [[nodiscard]] std::vector<float> mix(const Unit& unit) const {
+    auto o = out;
+    unit.mix(p.data(), ldp, rows, cached.data(), ldc, tokens, dim, o.data(), ldo);
+    return o;
+  }
+  /// How many are further from the exact sum than parts of bf16 explain, or written in the gaps.
+  [[nodiscard]] int wrong_scores(const Unit& unit) const {
+    const auto s = scores(unit);
+    return wrong(
+        rows, tokens, dim, ldp, s, 5.0f,
+        [&](std::int64_t r, std::int64_t t, std::int64_t c) {
+          return static_cast<double>(q[at(r * ldq + c)]) * cached_at(t, c);
+        },
+        [](std::int64_t, std::int64_t) { return 0.0; });
+  }
+  [[nodiscard]] int wrong_mix(const Unit& unit) const {
+    const auto o = mix(unit);
+    int gaps = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = dim; c < ldo; ++c) gaps += o[at(r * ldo + c)] != out[at(r * ldo + c)];
+    }
+    return gaps + wrong(
+                      rows, dim, tokens, ldo, o, kAnything,
+                      [&](std::int64_t r, std::int64_t c, std::int64_t t) {
+                        return static_cast<double>(p[at(r * ldp + t)]) * cached_at(t, c);
+                      },
+                      [&](std::int64_t r, std::int64_t c) {
+                        return static_cast<double>(out[at(r * ldo + c)]);
+                      });
+  }
+
+ private:
+  static constexpr float kAnything = -77.0f;
+  /// A product of floats' and halves' parts is off by 2^-17 for the float's rest and, low * low
+  /// being left out, by 2^-8 * 2^-7; float sums add 2^-24 for each of their terms.
+  template <class Term, class Start>
+  static int wrong(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t ld,
+                   const std::vector<float>& got, float gap, Term term, Start start) {
+    int count = 0;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        double sum = start(i, j), magnitude = 0, square = 0;
+        for (std::int64_t e = 0; e < k; ++e) {
+          const double x = term(i, j, e);
+          sum += x;
+          magnitude += std::abs(x);
+          square += x * x;
+        }
+        // The parts' errors are independent: five sigma of 2^-17 each, besides sums' rounding.
+        const double bound = 5 * 0x1p-17 * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
+        const double error = std::abs(static_cast<double>(got[at(i * ld + j)]) - sum);
+        count += error <= bound + 1e-7 * std::abs(start(i, j)) ? 0 : 1;
+      }
+      for (std::int64_t j = n; j < ld && gap != kAnything; ++j) {
+        count += got[at(i * ld + j)] == gap ? 0 : 1;
+      }
+    }
+    return count;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a bf16 unit's attention products are exact but for 2^-17 of each term, for all tails") {
+  for (const Unit& unit : units()) {
+    for (const std::int64_t dim : {1, 7, 8, 16, 31, 64, 100, 128, 136, 300}) {
+      for (const std::int64_t rows : {1, 5, 8, 16, 21, 64, 70}) {
+        for (const std::int64_t tokens : {1, 2, 15, 32, 65, 130}) {
+          const Case c(rows, tokens, dim);
+          const int scores = c.wrong_scores(unit);
+          const int mix = c.wrong_mix(unit);
+          if (scores + mix != 0) {
+            INFO(unit.name << " dim " << dim << " rows " << rows << " tokens " << tokens);
+            CHECK(scores == 0);
+            CHECK(mix == 0);
+          }
+        }
+      }
+    }
+    (void)products();
+  }
+}
+
+TEST_CASE("a bf16 unit's products take numbers of any magnitude") {
+  for (const Unit& unit : units()) {
+    // The smallest halves are subnormal; queries from 1e-15 on have parts that are not.
+    for (const float scale : {1e-6f, 1e-3f, 1e3f}) {
+      const Case c(17, 40, 64, scale);
+      INFO(unit.name << " scale " << scale);
+      CHECK(c.wrong_scores(unit) == 0);
+      CHECK(c.wrong_mix(unit) == 0);
+    }
+    (void)products();
+  }
+}
+
+TEST_CASE("a bf16 unit's rows have the same bits however many share it") {
+  for (const Unit& unit : units()) {
+    for (const std::int64_t dim : {40, 128}) {
+      const Case all(70, 150, dim);
+      const auto scores = all.scores(unit);
+      const auto mixed = all.mix(unit);
+      int different = 0;
+      for (const std::int64_t rows : {1, 5, 16, 33, 64}) {
+        for (std::int64_t r = 0; r + rows <= 70; r += rows) {
+          std::vector<float> s(at(rows * all.ldp), 5.0f);
+          unit.scores(all.q.data() + r * all.ldq, all.ldq, rows, all.cached.data(), all.ldc,
+                      all.tokens, dim, s.data(), all.ldp);
+          different += std::memcmp(s.data(), scores.data() + r * all.ldp, s.size() * 4) != 0;
+          std::vector<float> o(all.out.begin() + r * all.ldo,
+                               all.out.begin() + (r + rows) * all.ldo);
+          unit.mix(all.p.data() + r * all.ldp, all.ldp, rows, all.cached.data(), all.ldc,
+                   all.tokens, dim, o.data(), all.ldo);
+          different += std::memcmp(o.data(), mixed.data() + r * all.ldo, o.size() * 4) != 0;
+        }
+      }
+      INFO(unit.name << " dim " << dim);
+      CHECK(different == 0);
+    }
+    (void)products();
+  }
+}
+
+TEST_CASE("what a bf16 unit's rows do not see yet leaves their bits alone") {
+  for (const Unit& unit : units()) {
+    Case all(16, 150, 128);
+    for (const std::int64_t visible : {1, 31, 33, 100, 128, 149}) {
+      INFO(unit.name << " visible " << visible);
+      Case some = all;
+      some.tokens = visible;
+      const auto longer = all.scores(unit);
+      const auto shorter = some.scores(unit);
+      int different = 0;
+      for (std::int64_t r = 0; r < all.rows; ++r) {
+        const auto row = at(r * all.ldp);
+        different += std::memcmp(&longer[row], &shorter[row], at(visible) * 4) != 0;
+      }
+      CHECK(different == 0);
+      Case masked = all;
+      for (std::int64_t r = 0; r < all.rows; ++r) {
+        std::fill_n(masked.p.begin() + r * all.ldp + visible, all.tokens - visible, 0.0f);
+      }
+      CHECK(masked.mix(unit) == some.mix(unit));
+    }
+    (void)products();
+  }
+}
+
+#ifdef NEMO_HAVE_EMULATED_UNIT
+TEST_CASE("sixteen query rows and a tile of the cache are three unit products a tile") {
+  for (const Unit& unit : units()) {
+    if (unit.name != "emulated") continue;
+    const Case c(16, 128, 128);
+    (void)products();
+    (void)c.scores(unit);
+    CHECK(products() == 3 * (128 / 8) * (16 / 8) * (128 / 16));
+    (void)c.mix(unit);
+    CHECK(products() == 3 * (128 / 8) * (16 / 8) * (128 / 16));
+  }
+}
+#endif

@@ -240,6 +240,10 @@ NEMO_SIMD I signed_byte(I v) {
   const I top = shift_words_left<24 - 8 * kByte>(v);
   return {raw(vshrq_n_s32(s32(top.a), 24)), raw(vshrq_n_s32(s32(top.b), 24))};
 }
+/// The low halves of the products of 16-bit numbers.
+NEMO_SIMD I multiply_shorts(I x, I y) {
+  return {raw(vmulq_u16(u16(x.a), u16(y.a))), raw(vmulq_u16(u16(x.b), u16(y.b)))};
+}
 NEMO_SIMD I add_words(I x, I y) {
   return {raw(vaddq_u32(u32(x.a), u32(y.a))), raw(vaddq_u32(u32(x.b), u32(y.b)))};
 }

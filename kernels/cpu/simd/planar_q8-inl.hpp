@@ -299,23 +299,110 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
   }
 }
 
-// --- few tokens: codes of 4 and 8 bits are multiplied as they lie in their rows -----------------
+// --- few tokens: codes are multiplied as they lie in their rows ---------------------------------
 //
 // Nibbles of 16 bytes are the even and the odd elements of 32; instead of them the activations are
-// put in that order, once for all rows.
+// put in that order, once for all rows. Codes of other widths are brought into bytes by windows.
 
-/// Codes of a tile from kLanes rows, as load_rows; `Codes` without them are laid out first.
+/// How 16 codes lie in 16 bytes of a row: `order` brings the bytes with codes 2j and 2j + 1 into
+/// short j, where the product with `factors` moves them to a bit that is the same for all.
+struct Window {
+  std::int64_t at = 0;  // bytes from where it is counted from to the 16 bytes
+  alignas(16) std::uint8_t order[16] = {};
+  alignas(16) std::uint16_t factors[8] = {};
+};
+/// Bit of a row where code `index` starts. A word of 32 bits holds as many codes as fit.
+template <int kBits>
+constexpr std::int64_t bit_in_words(std::int64_t index) {
+  return index / (32 / kBits) * 32 + index % (32 / kBits) * kBits;
+}
+template <int kBits>
+constexpr std::int64_t bit_in_stream(std::int64_t index) {
+  return index * kBits;
+}
+/// Windows of a row: of the first halves of tiles, one by one, while they lie at its start, then
+/// of kPeriod halves, again and again; those end where their codes end, so nothing behind a row of
+/// at least 16 bytes is read.
+template <int kBits, int kFirst, int kPeriod, std::int64_t (*kBit)(std::int64_t)>
+struct Windows {
+  static constexpr int kTop = kBits % 2 == 1 ? 6 : 4;  // the highest bit of a byte a pair starts at
+  static constexpr std::int64_t kPeriodBytes = kBit(16 * kPeriod) / 8;
+  Window halves[kFirst + kPeriod];
+
+  constexpr Windows() {
+    for (int h = 0; h < kFirst + kPeriod; ++h) {
+      const std::int64_t end = (kBit(16 * h + 15) + kBits + 7) / 8;
+      // The end of its words, where codes come in words.
+      const std::int64_t last = kBit == bit_in_words<kBits> ? (end + 3) / 4 * 4 : end;
+      halves[h].at = h < kFirst ? 0 : last - 16;
+      for (int j = 0; j < 8; ++j) {
+        const std::int64_t bit = kBit(16 * h + 2 * j) - 8 * halves[h].at;
+        const auto byte = static_cast<std::uint8_t>(bit / 8);
+        const bool one = bit % 8 + 2 * kBits <= 8;
+        halves[h].order[2 * j] = byte;
+        halves[h].order[2 * j + 1] = one ? std::uint8_t{0x80} : static_cast<std::uint8_t>(byte + 1);
+        halves[h].factors[j] = static_cast<std::uint16_t>(1 << (kTop - bit % 8));
+      }
+    }
+  }
+
+  /// Codes of half `half` of the tiles of kLanes rows, as load_rows.
+  NEMO_SIMD void load(const std::byte* p, std::int64_t half, std::int64_t stride,
+                      I (&codes)[4]) const {
+    std::int64_t turns = 0;
+    if (half >= kFirst) {
+      turns = (half - kFirst) / kPeriod;
+      half -= turns * kPeriod;
+    }
+    const Window& w = halves[half];
+    const I order = broadcast_16_bytes(w.order);
+    const I factors = broadcast_16_bytes(w.factors);
+    constexpr int kMask = (1 << kBits) - 1;
+    constexpr int kUp = 8 - kTop - kBits;  // of the odd code to the upper byte
+    load_rows(p + turns * kPeriodBytes + w.at, stride, codes);
+    for (I& v : codes) {
+      const I pair = multiply_shorts(look_up(v, order), factors);
+      const I odd = [&]() NEMO_SIMD_LAMBDA {
+        if constexpr (kUp > 0) return shift_left<kUp>(pair);
+        if constexpr (kUp < 0) return shift_right<-kUp>(pair);
+        return pair;
+      }();
+      v = or_bits(and_bits(shift_right<kTop>(pair), all_words(kMask * 0x10001)),
+                  and_bits(odd, all_words(kMask * 0x1000100)));
+    }
+  }
+};
+template <int kBits>
+constexpr Windows<kBits, (16 + 2 * kBits - 1) / (2 * kBits) - 1, 1, bit_in_stream<kBits>>
+    kStreamWindows{};
+constexpr Windows<3, 1, 5, bit_in_words<3>> kTripletWindows{};
+
+/// Codes of a tile from kLanes rows at p, as load_rows; `Codes` without them are laid out first.
 template <class Codes>
 struct RowTiles {};
 
+template <int kBits, DType kType>
+requires(kBits == 2 || kBits == 3 || kBits == 5 ||
+         kBits == 6) struct RowTiles<AffineCodes<kBits, kType>> {
+  static constexpr int kBytes = 4 * kBits;  // of a tile
+  static constexpr int kEvensFirst = 0;     // in so many columns; 0: columns in order
+  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<kBits, kType>>&) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
+    kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+  }
+  NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
+};
+
 template <>
 struct RowTiles<AffineCodes<4, DType::affine4>> {
-  static constexpr int kBytes = 16;       // of a tile
-  static constexpr int kEvensFirst = 32;  // in so many columns; 0: columns in order
+  static constexpr int kBytes = 16;
+  static constexpr int kEvensFirst = 32;
   NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<4, DType::affine4>>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
+    nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
   }
   NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
 };
@@ -324,10 +411,10 @@ struct RowTiles<AffineCodes<8, DType::affine8>> {
   static constexpr int kBytes = 32;
   static constexpr int kEvensFirst = 0;
   NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<8, DType::affine8>>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    load_rows(p, stride, low);
-    load_rows(p + 16, stride, high);
+    load_rows(p + tile * kBytes, stride, low);
+    load_rows(p + tile * kBytes + 16, stride, high);
     const I sign = all_bytes(0x80);
     for (int g = 0; g < 4; ++g) {
       low[g] = signed_codes(xor_bits(low[g], sign));
@@ -341,25 +428,33 @@ struct RowTiles<E2m1Codes> {
   static constexpr int kBytes = 16;
   static constexpr int kEvensFirst = 16;
   NEMO_SIMD explicit RowTiles(const Tiles<E2m1Codes>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
+    nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
     table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
     nibbles_of_halves(low, high);
   }
   NEMO_SIMD static void scale(F& scale, F&) { scale = scale * F(0.5f); }
 };
-template <>
-struct RowTiles<TurboCodes<4, DType::turbo4>> {
-  static constexpr int kBytes = 16;
-  static constexpr int kEvensFirst = 32;
+template <int kBits, DType kType>
+requires(kBits > 1) struct RowTiles<TurboCodes<kBits, kType>> {
+  static constexpr int kBytes = (32 + 32 / kBits - 1) / (32 / kBits) * 4;
+  static constexpr int kEvensFirst = kBits == 4 ? 32 : 0;
   I table;
   F unit;
-  NEMO_SIMD explicit RowTiles(const Tiles<TurboCodes<4, DType::turbo4>>& tiles)
+  NEMO_SIMD explicit RowTiles(const Tiles<TurboCodes<kBits, kType>>& tiles)
       : table(signed_codes(broadcast_16_bytes(tiles.levels.codes))), unit(tiles.levels.unit) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t stride, I (&low)[4],
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    nibble_codes(FileBlocks<kBytes>{p, stride}, 0, low, high);
+    if constexpr (kBits == 4) {
+      nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
+    } else if constexpr (kBits == 3) {
+      kTripletWindows.load(p, 2 * tile, stride, low);
+      kTripletWindows.load(p, 2 * tile + 1, stride, high);
+    } else {
+      kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
+      kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+    }
     table_codes(table, low, high);
   }
   NEMO_SIMD void scale(F& scale, F&) const { scale = scale * unit; }
@@ -368,14 +463,19 @@ struct RowTiles<TurboCodes<4, DType::turbo4>> {
 /// Scales or biases of kLanes rows from row r on: out[group, lane].
 NEMO_SIMD void gather_scales(const WeightRows& w, const std::byte* plane, std::int64_t r,
                              std::int64_t groups, float* out) {
-  constexpr std::int64_t kSome = 256;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::byte* row = plane + (r + lane) * w.planes.stride;
-    for (std::int64_t first = 0; first < groups; first += kSome) {
-      const std::int64_t count = groups - first < kSome ? groups - first : kSome;
-      float piece[kSome];
-      load_scales(w.planes.type, row, first, count, piece);
-      for (std::int64_t g = 0; g < count; ++g) out[(first + g) * kLanes + lane] = piece[g];
+  constexpr std::int64_t kSome = 64;
+  alignas(64) float pieces[kLanes * kSome] = {};
+  for (std::int64_t first = 0; first < groups; first += kSome) {
+    const std::int64_t count = groups - first < kSome ? groups - first : kSome;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const std::byte* row = plane + (r + lane) * w.planes.stride;
+      load_scales(w.planes.type, row, first, count, pieces + lane * kSome);
+    }
+    for (std::int64_t g = 0; g < count; g += 4) {
+      const RowWords four = row_words(reinterpret_cast<const std::byte*>(pieces + g), 4 * kSome);
+      for (std::int64_t i = 0; i < 4 && g + i < count; ++i) {
+        store_bytes(four.w[i], out + (first + g + i) * kLanes);
+      }
     }
   }
 }
@@ -419,7 +519,7 @@ template <class Codes, int kTokens>
     }
     I low[4];
     I high[4];
-    codes(p + b * kBytes, w.row_bytes, low, high);
+    codes(p, b, w.row_bytes, low, high);
     add_tile<Layout, FileBlocks<16>>(low, high, scale, min, x, b, acc);
   }
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
@@ -490,7 +590,7 @@ void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                       std::int64_t ldy, std::byte* scratch) noexcept {
   std::int64_t done = 0;
   if constexpr (requires { RowTiles<Codes>::kBytes; }) {
-    if (tokens <= kDirectTokens && w.cols <= kRowTilesCols) {
+    if (tokens <= kDirectTokens && w.cols <= kRowTilesCols && w.row_bytes >= 16) {
       done = rows / kLanes * kLanes;
       if (done > 0)
         multiply_in_place<Codes>(w, row0, done, acts, act_stride, tokens, y, ldy, scratch);

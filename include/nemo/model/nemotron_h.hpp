@@ -5,6 +5,7 @@
 // Start reading here; the mixers are mamba2.hpp, attention.hpp, mlp.hpp and moe.hpp.
 #pragma once
 
+#include <nemo/base/error.hpp>
 #include <nemo/cache/kv_cache.hpp>
 #include <nemo/model/mtp.hpp>
 #include <nemo/model/weights.hpp>

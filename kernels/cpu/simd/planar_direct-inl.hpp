@@ -1,0 +1,223 @@
+// Integer products of few tokens with codes that lie apart from their scales: they are multiplied
+// as they lie in their rows. Included after the instruction set's vector.hpp.
+//
+// Nibbles of 16 bytes are the even and the odd elements of 32; instead of them the activations are
+// put in that order, once for all rows. Codes of other widths are brought into bytes by windows.
+#pragma once
+
+#include "code_windows-inl.hpp"
+#include "planar_tiles-inl.hpp"
+
+namespace nemo {
+namespace {
+
+constexpr std::int64_t kLaidOutBytes = std::int64_t{kMatmulScratchBytes} - kQ8ScratchBytes;
+
+/// Codes of a tile from kLanes rows at p, as load_rows.
+template <class Codes>
+struct RowTiles {};
+
+template <int kBits, DType kType>
+struct RowTiles<AffineCodes<kBits, kType>> {
+  static constexpr int kBytes = 4 * kBits;  // of a tile
+  static constexpr int kEvensFirst = 0;     // in so many columns; 0: columns in order
+  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<kBits, kType>>&) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
+    kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+  }
+  NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
+};
+
+template <>
+struct RowTiles<AffineCodes<4, DType::affine4>> {
+  static constexpr int kBytes = 16;
+  static constexpr int kEvensFirst = 32;
+  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<4, DType::affine4>>&) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
+  }
+  NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
+};
+template <>
+struct RowTiles<AffineCodes<8, DType::affine8>> {
+  static constexpr int kBytes = 32;
+  static constexpr int kEvensFirst = 0;
+  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<8, DType::affine8>>&) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    load_rows(p + tile * kBytes, stride, low);
+    load_rows(p + tile * kBytes + 16, stride, high);
+    const I sign = all_bytes(0x80);
+    for (int g = 0; g < 4; ++g) {
+      low[g] = signed_codes(xor_bits(low[g], sign));
+      high[g] = signed_codes(xor_bits(high[g], sign));
+    }
+  }
+  NEMO_SIMD static void scale(F& scale, F& min) { min = min + scale * F(128.0f - kSignedBias); }
+};
+template <>
+struct RowTiles<E2m1Codes> {
+  static constexpr int kBytes = 16;
+  static constexpr int kEvensFirst = 16;
+  NEMO_SIMD explicit RowTiles(const Tiles<E2m1Codes>&) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
+    table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
+    nibbles_of_halves(low, high);
+  }
+  NEMO_SIMD static void scale(F& scale, F&) { scale = scale * F(0.5f); }
+};
+template <int kBits, DType kType>
+struct RowTiles<TurboCodes<kBits, kType>> {
+  static constexpr int kBytes = (32 + 32 / kBits - 1) / (32 / kBits) * 4;
+  static constexpr int kEvensFirst = kBits == 4 ? 32 : 0;
+  I table;
+  F unit;
+  NEMO_SIMD explicit RowTiles(const Tiles<TurboCodes<kBits, kType>>& tiles)
+      : table(signed_codes(broadcast_16_bytes(tiles.levels.codes))), unit(tiles.levels.unit) {}
+  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                            I (&high)[4]) const {
+    if constexpr (kBits == 4) {
+      nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
+    } else if constexpr (kBits == 3) {
+      kTripletWindows.load(p, 2 * tile, stride, low);
+      kTripletWindows.load(p, 2 * tile + 1, stride, high);
+    } else {
+      kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
+      kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+    }
+    table_codes(table, low, high);
+  }
+  NEMO_SIMD void scale(F& scale, F&) const { scale = scale * unit; }
+};
+
+/// Scales or biases of kLanes rows from row r on: out[group, lane].
+NEMO_SIMD void gather_scales(const WeightRows& w, const std::byte* plane, std::int64_t r,
+                             std::int64_t groups, float* out) {
+  constexpr std::int64_t kSome = 64;
+  alignas(64) float pieces[kLanes * kSome] = {};
+  for (std::int64_t first = 0; first < groups; first += kSome) {
+    const std::int64_t count = groups - first < kSome ? groups - first : kSome;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const std::byte* row = plane + (r + lane) * w.planes.stride;
+      load_scales(w.planes.type, row, first, count, pieces + lane * kSome);
+    }
+    for (std::int64_t g = 0; g < count; g += 4) {
+      const RowWords four = row_words(reinterpret_cast<const std::byte*>(pieces + g), 4 * kSome);
+      for (std::int64_t i = 0; i < 4 && g + i < count; ++i) {
+        store_bytes(four.w[i], out + (first + g + i) * kLanes);
+      }
+    }
+  }
+}
+
+/// Codes of a token with the even elements of every kColumns in front.
+template <int kColumns>
+NEMO_SIMD void evens_first(const std::byte* from, std::int64_t cols, std::byte* to) {
+  for (std::int64_t c = 0; c < cols; c += kColumns) {
+    for (int i = 0; i < kColumns; i += 8) {
+      const std::uint64_t eight = word_at<std::uint64_t>(from + c + i);
+      const std::uint32_t even = even_bytes(eight), odd = even_bytes(eight >> 8);
+      __builtin_memcpy(to + c + i / 2, &even, 4);
+      __builtin_memcpy(to + c + kColumns / 2 + i / 2, &odd, 4);
+    }
+  }
+}
+
+/// acc[t] += (kLanes rows from row r on) . (token t).
+template <class Codes, int kTokens>
+[[gnu::noinline]] void multiply_row_tiles(const RowTiles<Codes>& codes, const WeightRows& w,
+                                          std::int64_t r, std::int64_t ahead, const float* scales,
+                                          const float* mins, const TokenSpan& span, F* sums) {
+  using Layout = LayoutOf<typename Tiles<Codes>::Block>;
+  constexpr int kBytes = RowTiles<Codes>::kBytes;
+  const TokenSpan x = span;
+  const int shift = shift_of(w.planes);
+  const std::byte* p = w.data + r * w.row_bytes;
+  const std::byte* next = p + ahead;
+  F acc[kTokens];
+  for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
+  for (std::int64_t b = 0; b < w.cols / 32; ++b) {
+    for (int line = 0; line < kLanes * kBytes; line += 64) __builtin_prefetch(next + line, 0, 2);
+    next += kLanes * kBytes;
+    F scale[Layout::kGroups];
+    F min[Layout::kGroups];
+    for (int g = 0; g < Layout::kGroups; ++g) {
+      const std::int64_t at = (32 * b + 16 * g) >> shift;
+      scale[g] = load(scales + at * kLanes);
+      min[g] = Layout::kHasMin ? load(mins + at * kLanes) : F(0.0f);
+      codes.scale(scale[g], min[g]);
+    }
+    I low[4];
+    I high[4];
+    codes(p, b, w.row_bytes, low, high);
+    add_tile<Layout, FileBlocks<16>>(low, high, scale, min, x, b, acc);
+  }
+  for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
+}
+
+template <class Codes, int kTokens = kDirectGroup>
+NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const RowTiles<Codes>& codes,
+                                      const WeightRows& w, std::int64_t r, std::int64_t ahead,
+                                      const float* scales, const float* mins, const TokenSpan& x,
+                                      F* sums) {
+  if (tokens == kTokens) {
+    multiply_row_tiles<Codes, kTokens>(codes, w, r, ahead, scales, mins, x, sums);
+  } else if constexpr (kTokens > 1) {
+    multiply_row_tiles_any<Codes, kTokens - 1>(tokens, codes, w, r, ahead, scales, mins, x, sums);
+  }
+}
+
+// What few tokens need of the second half of the scratch: codes in their new order, then scales and
+// biases of kLanes rows.
+constexpr std::int64_t kRowTilesCols = kLaidOutBytes / (kDirectTokens + kLanes);
+
+/// Up to kDirectTokens tokens and kRowTilesCols columns; rows is a multiple of kLanes.
+template <class Codes>
+void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                       const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                       float* y, std::int64_t ldy, std::byte* scratch) noexcept {
+  using Block = typename Tiles<Codes>::Block;
+  using Layout = LayoutOf<Block>;
+  auto* aux = reinterpret_cast<float*>(scratch);
+  const std::int64_t aux_stride = w.cols / 32 * Layout::kAux;
+  prepare_aux<Layout, Unpack<Block>::kOffset>(acts, act_stride, w.cols, 0, w.cols / 32, tokens,
+                                              aux);
+  std::byte* sorted = scratch + kQ8ScratchBytes;
+  TokenSpan x{acts, act_stride, aux, aux_stride};
+  if constexpr (RowTiles<Codes>::kEvensFirst != 0) {
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      evens_first<RowTiles<Codes>::kEvensFirst>(acts + t * act_stride, w.cols, sorted + t * w.cols);
+    }
+    x.codes = sorted;
+    x.stride = w.cols;
+  }
+  const std::int64_t groups = ((w.cols - 1) >> shift_of(w.planes)) + 1;
+  auto* scales = reinterpret_cast<float*>(sorted + kDirectTokens * w.cols);
+  float* mins = scales + groups * kLanes;
+  const RowTiles<Codes> codes{Tiles<Codes>(w.planes)};
+  for (std::int64_t r = 0; r < rows; r += kLanes) {
+    gather_scales(w, w.scales, row0 + r, groups, scales);
+    if (Layout::kHasMin && w.biases != nullptr) {
+      gather_scales(w, w.biases, row0 + r, groups, mins);
+    } else if (Layout::kHasMin) {
+      for (std::int64_t i = 0; i < groups * kLanes; ++i) mins[i] = 0.0f;
+    }
+    F acc[kDirectTokens];
+    for (std::int64_t t = 0; t < tokens; ++t) acc[t] = F(0.0f);
+    for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
+      const TokenSpan some{x.codes + t * x.stride, x.stride, aux + t * aux_stride, aux_stride};
+      multiply_row_tiles_any<Codes>(
+          tokens - t < kDirectGroup ? tokens - t : kDirectGroup, codes, w, row0 + r,
+          t == 0 && r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins, some, acc + t);
+    }
+    for (std::int64_t t = 0; t < tokens; ++t) store(acc[t], y + t * ldy + r);
+  }
+}
+
+}  // namespace
+}  // namespace nemo

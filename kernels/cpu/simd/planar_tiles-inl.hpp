@@ -1,0 +1,251 @@
+// Codes that lie apart from their scales as blocks that integer products take: bytes with float
+// scales. Included after the instruction set's vector.hpp.
+#pragma once
+
+#include "planar-inl.hpp"
+#include "q8_matmul-inl.hpp"
+
+namespace nemo {
+namespace {
+
+/// 32 columns of unsigned codes up to kMax, or of signed ones where kMax is 128:
+///   value = scale * code + min
+template <int kMax>
+struct AffineTile {
+  float scale, min;
+  std::uint8_t codes[32];
+  static constexpr int kElements = 32;
+};
+/// 32 columns of E2M1 codes with a scale for each 16.
+struct E2m1Tile {
+  float scales[2];
+  std::uint8_t codes[32];
+  static constexpr int kElements = 32;
+};
+/// 32 columns of levels rounded to signed bytes.
+struct LevelTile {
+  float scale, unused;
+  std::uint8_t codes[32];
+  static constexpr int kElements = 32;
+};
+
+struct TileFields : WordFields {
+  static constexpr int kGroup = 32;
+  static constexpr int kInner = 1;
+  template <class Blocks>
+  NEMO_SIMD static void bytes(const Blocks& b, I (&low)[4], I (&high)[4]) {
+    b.codes(8, low);
+    b.codes(24, high);
+  }
+};
+template <int kMax>
+struct Unpack<AffineTile<kMax>> : TileFields {
+  static constexpr int kMaxCode = kMax;
+  static constexpr int kOffset = 0;
+  static constexpr bool kHasMin = true;
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F* min) {
+    const RowWords head = b.template words<0, 2>();
+    scale[0] = as_floats(head.w[0]);
+    min[0] = as_floats(head.w[1]);
+  }
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    bytes(b, low, high);
+    if constexpr (kMax == 128) sign_codes(low, high);
+  }
+};
+template <>
+struct Unpack<E2m1Tile> : TileFields {
+  static constexpr int kGroup = 16;
+  static constexpr int kMaxCode = 24;
+  static constexpr int kOffset = kE2m1Offset;
+  static constexpr bool kHasMin = false;
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    const RowWords head = b.template words<0, 2>();
+    scale[0] = as_floats(head.w[0]);
+    scale[1] = as_floats(head.w[1]);
+  }
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    bytes(b, low, high);
+    table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
+  }
+};
+template <>
+struct Unpack<LevelTile> : TileFields {
+  static constexpr int kMaxCode = 128;
+  static constexpr int kOffset = kSignedBias;
+  static constexpr bool kHasMin = false;
+  template <class Blocks>
+  NEMO_SIMD static void scales(const Blocks& b, F* scale, F*) {
+    scale[0] = as_floats(b.template words<0, 1>().w[0]);
+  }
+  template <int, class Blocks>
+  NEMO_SIMD static void codes(const Blocks& b, int, I (&low)[4], I (&high)[4]) {
+    bytes(b, low, high);
+    sign_codes(low, high);
+  }
+};
+
+/// A codebook rounded to bytes: level ~ unit * code.
+struct LevelCodes {
+  alignas(16) std::int8_t codes[16] = {};
+  float unit = 0;
+};
+/// The unit between largest/127 and largest/96 whose rounding errors have the least mean square.
+NEMO_SIMD LevelCodes round_levels(const float* levels, int count) {
+  float most = 0;
+  for (int i = 0; i < count; ++i) {
+    const float size = levels[i] < 0 ? -levels[i] : levels[i];
+    most = size > most ? size : most;
+  }
+  LevelCodes out;
+  alignas(64) float padded[16] = {};
+  for (int i = 0; i < count; ++i) padded[i] = levels[i];
+  float best = 3.4e38f;
+  for (float top = 127.0f; top >= 96.0f && most > 0; top -= 0.5f) {
+    const float unit = most / top;
+    const F inverse(1.0f / unit);
+    F squares(0.0f);
+    for (int i = 0; i < 16; i += kLanes) {
+      const F x = load(padded + i);
+      const F error = x - round_even(x * inverse) * F(unit);
+      squares = fma(error, error, squares);
+    }
+    if (const float error = sum(squares); error < best) {
+      best = error;
+      out.unit = unit;
+    }
+  }
+  for (int i = 0; i < count; ++i) {
+    const float x = out.unit > 0 ? levels[i] / out.unit : 0.0f;
+    out.codes[i] = static_cast<std::int8_t>(x < 0 ? x - 0.5f : x + 0.5f);
+  }
+  return out;
+}
+
+/// log2 of the columns that share a scale.
+NEMO_SIMD int shift_of(const Planes& planes) {
+  if (planes.type == ScaleType::none) return 62;
+  return __builtin_ctzll(static_cast<unsigned long long>(planes.group));
+}
+
+/// How the codes of a matrix become the bytes of a tile; groups of 2^shift columns, at least
+/// kGroup.
+template <class Codes>
+struct Tiles {};
+
+template <class Word>
+NEMO_SIMD std::uint64_t word_at(const std::byte* p) {
+  Word word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return word;
+}
+/// Eight codes of kBits bits that start at a byte, a byte each. Reads kBits bytes.
+template <int kBits>
+NEMO_SIMD std::uint64_t eight_codes(const std::byte* row, std::int64_t column) {
+  const std::byte* p = row + column / 8 * kBits;
+  std::uint64_t packed = 0;
+  if constexpr (kBits == 8) {
+    packed = word_at<std::uint64_t>(p);
+  } else {  // in registers: a copy of an odd size would be read back before it is written
+    if constexpr ((kBits & 4) != 0) packed = word_at<std::uint32_t>(p);
+    constexpr int kFour = kBits & 4;
+    if constexpr ((kBits & 2) != 0) packed |= word_at<std::uint16_t>(p + kFour) << 8 * kFour;
+    constexpr int kSix = kBits & 6;
+    if constexpr ((kBits & 1) != 0) packed |= word_at<std::uint8_t>(p + kSix) << 8 * kSix;
+  }
+  return spread_codes<kBits>(packed);
+}
+
+template <int kBits, DType kType>
+struct Tiles<AffineCodes<kBits, kType>> {
+  static constexpr int kMax = kBits <= 4 ? 15 : kBits == 8 ? 128 : (1 << kBits) - 1;
+  using Block = AffineTile<kMax>;
+  static constexpr int kGroup = 32;
+  NEMO_SIMD explicit Tiles(const Planes&) {}
+  NEMO_SIMD void operator()(const std::byte* row, std::int64_t column, int shift,
+                            const float* scales, const float* mins, Block& to) const {
+    const std::int64_t g = column >> shift;
+    to.scale = scales[g];
+    // Codes of 8 bits go in as signed ones; signed_codes() puts kSignedBias of the 128 back.
+    to.min = mins[g] + (kMax == 128 ? (128 - kSignedBias) * scales[g] : 0.0f);
+    for (int i = 0; i < 32; i += 8) {
+      std::uint64_t codes = eight_codes<kBits>(row, column + i);
+      if constexpr (kMax == 128) codes ^= 0x8080808080808080;
+      __builtin_memcpy(to.codes + i, &codes, 8);
+    }
+  }
+};
+template <>
+struct Tiles<E2m1Codes> {
+  using Block = E2m1Tile;
+  static constexpr int kGroup = 16;
+  NEMO_SIMD explicit Tiles(const Planes&) {}
+  NEMO_SIMD void operator()(const std::byte* row, std::int64_t column, int shift,
+                            const float* scales, const float*, Block& to) const {
+    // Levels are doubled.
+    to.scales[0] = 0.5f * scales[column >> shift];
+    to.scales[1] = 0.5f * scales[(column + 16) >> shift];
+    for (int i = 0; i < 32; i += 8) {
+      const std::uint64_t codes = eight_codes<4>(row, column + i);
+      __builtin_memcpy(to.codes + i, &codes, 8);
+    }
+  }
+};
+template <int kBits, DType kType>
+struct Tiles<TurboCodes<kBits, kType>> {
+  using Block = LevelTile;
+  static constexpr int kGroup = 32;
+  LevelCodes levels;
+  NEMO_SIMD explicit Tiles(const Planes& planes)
+      : levels(round_levels(planes.levels, 1 << kBits)) {}
+  NEMO_SIMD void operator()(const std::byte* row, std::int64_t column, int shift,
+                            const float* scales, const float*, Block& to) const {
+    to.scale = levels.unit * scales[column >> shift];
+    to.unused = 0;
+    for (int i = 0; i < 32; i += 8) {
+      std::uint64_t codes;
+      if constexpr (32 % kBits == 0) {
+        codes = eight_codes<kBits>(row, column + i);
+      } else {
+        codes = spread_codes<kBits>(CodeWords<TurboCodes<kBits, kType>>::eight(row, column + i));
+      }
+      __builtin_memcpy(to.codes + i, &codes, 8);
+    }
+  }
+  /// Codes to levels, once all have been written.
+  NEMO_SIMD void finish(Block& tile) const { look_up_32(levels.codes, tile.codes); }
+};
+
+/// Scales [first, first + count) of a row as floats.
+NEMO_SIMD void load_scales(ScaleType type, const std::byte* plane, std::int64_t first,
+                           std::int64_t count, float* out) {
+  const auto all = [&](const auto* from) NEMO_SIMD_LAMBDA {
+    for_lanes(count, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(from + first), out); });
+  };
+  const auto bytes = [&](auto decode) NEMO_SIMD_LAMBDA {
+    for (std::int64_t g = 0; g < count; ++g) {
+      out[g] = decode(static_cast<std::uint8_t>(plane[first + g]));
+    }
+  };
+  switch (type) {
+    case ScaleType::f32:
+      return all(reinterpret_cast<const float*>(plane));
+    case ScaleType::f16:
+      return all(reinterpret_cast<const Half*>(plane));
+    case ScaleType::bf16:
+      return all(reinterpret_cast<const BFloat16*>(plane));
+    case ScaleType::e8m0:
+      return bytes([](std::uint8_t e) NEMO_SIMD_LAMBDA { return 2.0f * e8m0_half(e); });
+    case ScaleType::e4m3:
+      return bytes([](std::uint8_t x) NEMO_SIMD_LAMBDA { return e4m3(x); });
+    case ScaleType::none:
+      for (std::int64_t g = 0; g < count; ++g) out[g] = 1.0f;
+  }
+}
+
+}  // namespace
+}  // namespace nemo

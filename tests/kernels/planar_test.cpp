@@ -353,28 +353,34 @@ TEST_CASE("planes that make no whole tiles keep the float product") {
   if (available_kernels().size() > 1) CHECK(act(64, 32) == ActFormat::q8);
 }
 
-TEST_CASE("levels of a codebook are rounded to within half a percent of the largest") {
+TEST_CASE("levels of a codebook of any size are rounded to within half a percent of the largest") {
   const float normal[16] = {-2.7326f, -2.0690f, -1.6180f, -1.2562f, -0.9423f, -0.6568f,
                             -0.3880f, -0.1284f, 0.1284f,  0.3880f,  0.6568f,  0.9423f,
                             1.2562f,  1.6180f,  2.0690f,  2.7326f};
   for (const Kernels* table : fast_tables()) {
     const FormatKernels& format = table->format(DType::turbo4);
     if (format.matmul_q8 == nullptr) continue;
-    StoredMatrix m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
-    m.levels.assign(normal, normal + 16);
-    // One activation at a time picks one weight.
-    for (std::int64_t c = 0; c < 32; ++c) {
-      std::vector<float> x(32, 0.0f);
-      x[at(c)] = 1.0f;
-      const auto acts = pack_activations(*table, ActFormat::q8, x, 32);
-      AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
-      std::vector<float> y(16);
-      format.matmul_q8(m.view(), 0, 16, acts.bytes.data(), acts.stride, 1, y.data(), 16,
-                       scratch.data());
+    for (const float size : {1.0f, 1e-30f, 1e25f, 1e33f}) {
+      INFO(table->name << " levels up to 2.7 * " << size);
+      StoredMatrix m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
+      m.levels.assign(normal, normal + 16);
+      for (float& level : m.levels) level *= size;
       const auto weights = decoded(select_kernels("reference").format(DType::turbo4), m);
-      for (std::int64_t r = 0; r < 16; ++r) {
-        CHECK(std::abs(y[at(r)] - weights[at(r * 32 + c)]) < 0.005f * 2.7326f);
+      // One activation at a time picks one weight.
+      int wrong = 0;
+      for (std::int64_t c = 0; c < 32; ++c) {
+        std::vector<float> x(32, 0.0f);
+        x[at(c)] = 1.0f;
+        const auto acts = pack_activations(*table, ActFormat::q8, x, 32);
+        AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+        std::vector<float> y(16);
+        format.matmul_q8(m.view(), 0, 16, acts.bytes.data(), acts.stride, 1, y.data(), 16,
+                         scratch.data());
+        for (std::int64_t r = 0; r < 16; ++r) {
+          wrong += !(std::abs(y[at(r)] - weights[at(r * 32 + c)]) < 0.005f * 2.7326f * size);
+        }
       }
+      CHECK(wrong == 0);
     }
   }
 }

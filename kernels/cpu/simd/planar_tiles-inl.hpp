@@ -104,6 +104,7 @@ NEMO_SIMD LevelCodes round_levels(const float* levels, int count) {
   LevelCodes out;
   alignas(64) float padded[16] = {};
   for (int i = 0; i < count; ++i) padded[i] = levels[i];
+  out.unit = most / 127.0f;  // where squares are out of a float's range
   float best = 3.4e38f;
   for (float top = 127.0f; top >= 96.0f && most > 0; top -= 0.5f) {
     const float unit = most / top;
@@ -120,7 +121,7 @@ NEMO_SIMD LevelCodes round_levels(const float* levels, int count) {
     }
   }
   for (int i = 0; i < count; ++i) {
-    const float x = out.unit > 0 ? levels[i] / out.unit : 0.0f;
+    const float x = out.unit >= 0x1p-126f ? levels[i] / out.unit : 0.0f;
     out.codes[i] = static_cast<std::int8_t>(x < 0 ? x - 0.5f : x + 0.5f);
   }
   return out;

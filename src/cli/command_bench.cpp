@@ -248,6 +248,7 @@ void add_bench_command(CLI::App& app, const std::string& command_line) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* command = app.add_subcommand("bench", "Measure prefill and decode speed");
   add_load_flags(*command, flags->model, flags->load, flags->kv);
+  command->get_option("--model")->required(false);  // roofline needs none
   command->add_option("-p,--prompt-tokens", flags->bench.prompt_tokens, "Prefill tests, in tokens")
       ->delimiter(',');
   command->add_option("-n,--max-tokens", flags->bench.decode_tokens, "Decode tests, in tokens")
@@ -264,7 +265,10 @@ void add_bench_command(CLI::App& app, const std::string& command_line) {
                  "Print a line of JSON for each result, with machine and command")
       ->excludes(json);
   command->callback([flags, command, command_line] {
-    if (command->get_subcommands().empty()) run_bench(*flags, command_line);
+    if (!command->get_subcommands().empty()) return;
+    if (flags->model.empty())
+      throw Error(ErrorCode::usage, "--model is required; see nemo bench --help");
+    run_bench(*flags, command_line);
   });
   add_roofline(*command, command_line);
 }

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <filesystem>
 #include <set>
 #include <sstream>
 #include <string>
@@ -70,6 +71,19 @@ TEST_CASE("bench's lines say by themselves where they come from") {
     CHECK(json["read_gb_s"].get<double>() > 0);
   }
   CHECK(count == 2);
+}
+
+TEST_CASE("bench roofline needs no model, bench does") {
+  const nemo_test::TemporaryFolder folder;  // where no embedded model lies beside the program
+  const std::string program = folder.file("nemo");
+  std::filesystem::copy_file(NEMO_PROGRAM, program);
+  const auto roofline =
+      nemo({"bench", "roofline", "--format", "F32", "--cols", "64", "--tokens", "1", "--json"}, {},
+           program);
+  CHECK(roofline.code == 0);
+  const auto bench = nemo({"bench"}, {}, program);
+  CHECK(bench.code == 2);
+  CHECK(bench.err == "nemo: --model is required; see nemo bench --help\n");
 }
 
 TEST_CASE("bench roofline measures the limits and the formats asked for") {

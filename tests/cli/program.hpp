@@ -50,11 +50,12 @@ inline std::string read_file(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-/// Runs `nemo ARGS...` with `input` as standard input; no terminal anywhere.
-inline Outcome nemo(const std::vector<std::string>& args, const std::string& input = {}) {
+/// Runs `nemo ARGS...` with `input` as standard input; no terminal anywhere. `program`: a copy.
+inline Outcome nemo(const std::vector<std::string>& args, const std::string& input = {},
+                    const std::string& program = NEMO_PROGRAM) {
   const TemporaryFolder folder;
   const auto in = folder.write("in", input);
-  std::vector<std::string> words = {NEMO_PROGRAM};
+  std::vector<std::string> words = {program};
   words.insert(words.end(), args.begin(), args.end());
   std::string command;
   for (const auto& word : words) {

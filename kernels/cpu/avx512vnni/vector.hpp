@@ -267,17 +267,6 @@ NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   out[2] = _mm512_unpacklo_epi64(hi01, hi23);
   out[3] = _mm512_unpackhi_epi64(hi01, hi23);
 }
-/// columns[i] lane r = element i of the row at p + r * stride.
-constexpr int kHalfColumns = 8;
-NEMO_SIMD void load_columns(const Half* p, std::int64_t stride, F (&columns)[kHalfColumns]) {
-  I rows[4], pairs[4];  // word r of pairs[j] = elements 2j, 2j+1 of row r
-  load_rows(reinterpret_cast<const std::byte*>(p), 2 * stride, rows);
-  transpose(rows, pairs);
-  for (int j = 0; j < 4; ++j) {
-    columns[2 * j] = low_halves(pairs[j]);
-    columns[2 * j + 1] = high_halves(pairs[j]);
-  }
-}
 /// Word r = the sum of the four words of row r, from the lanes of load_rows.
 NEMO_SIMD I row_sums(I a, I b, I c, I d) {
   const I ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -357,4 +346,5 @@ struct Dot {
 }  // namespace
 }  // namespace nemo
 
+#include "../simd/half_columns-inl.hpp"
 #include "../simd/x86_bytes-inl.hpp"

@@ -368,17 +368,6 @@ NEMO_SIMD void transpose(const I (&rows)[4], I* out) {
   turn(rows[0].b, rows[1].b, rows[2].b, rows[3].b, second);
   for (int j = 0; j < 4; ++j) out[j] = {first[j], second[j]};
 }
-/// columns[i] lane r = element i of the row at p + r * stride.
-constexpr int kHalfColumns = 8;
-NEMO_SIMD void load_columns(const Half* p, std::int64_t stride, F (&columns)[kHalfColumns]) {
-  I rows[4], pairs[4];  // word r of pairs[j] = elements 2j, 2j+1 of row r
-  load_rows(reinterpret_cast<const std::byte*>(p), 2 * stride, rows);
-  transpose(rows, pairs);
-  for (int j = 0; j < 4; ++j) {
-    columns[2 * j] = low_halves(pairs[j]);
-    columns[2 * j + 1] = high_halves(pairs[j]);
-  }
-}
 
 // --- int8 products --------------------------------------------------------------------------
 // SDOT multiplies signed by signed bytes, so all codes go in as they are.
@@ -534,3 +523,5 @@ struct Dot {
 
 }  // namespace
 }  // namespace nemo
+
+#include "../simd/half_columns-inl.hpp"

@@ -74,6 +74,13 @@ struct Windows {
                   and_bits(odd, all_words(kMask * 0x1000100)));
     }
   }
+
+  /// Codes of a tile.
+  NEMO_SIMD void load_tile(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
+                           I (&high)[4]) const {
+    load(p, 2 * tile, stride, low);
+    load(p, 2 * tile + 1, stride, high);
+  }
 };
 template <int kBits>
 constexpr Windows<kBits, (16 + 2 * kBits - 1) / (2 * kBits) - 1, 1, bit_in_stream<kBits>>

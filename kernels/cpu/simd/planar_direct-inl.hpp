@@ -24,8 +24,7 @@ struct RowTiles<AffineCodes<kBits, kType>> {
   NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<kBits, kType>>&) {}
   NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
                             I (&high)[4]) const {
-    kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
-    kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+    kStreamWindows<kBits>.load_tile(p, tile, stride, low, high);
   }
   NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
 };
@@ -84,11 +83,9 @@ struct RowTiles<TurboCodes<kBits, kType>> {
     if constexpr (kBits == 4) {
       nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
     } else if constexpr (kBits == 3) {
-      kTripletWindows.load(p, 2 * tile, stride, low);
-      kTripletWindows.load(p, 2 * tile + 1, stride, high);
+      kTripletWindows.load_tile(p, tile, stride, low, high);
     } else {
-      kStreamWindows<kBits>.load(p, 2 * tile, stride, low);
-      kStreamWindows<kBits>.load(p, 2 * tile + 1, stride, high);
+      kStreamWindows<kBits>.load_tile(p, tile, stride, low, high);
     }
     table_codes(table, low, high);
   }

@@ -55,15 +55,16 @@ void run_products(Compute& compute, std::span<const Product> products) {
     if (p.tokens > 0) timer.add(p.w->rows * p.w->row_size(), p.w->rows * p.w->cols, p.tokens);
   }
   // Few tokens: 64 rows of a 4-bit matrix are ~100 KiB, some 10 us of streaming, enough to hide the
-  // hand-out. Many: a call first lays out all activation scales, which pays for more rows at once.
-  // Either way every thread gets many items, since the last ones are waited for.
-  constexpr std::int64_t kMostRows = 256;
+  // hand-out. Many: a call first lays out all activation scales and waits for its first weights
+  // (the later ones are fetched ahead), which pays for more rows at once. Either way every thread
+  // gets many items, since the last ones are waited for.
+  constexpr std::int64_t kMostRows = 512;
   std::int64_t all_rows = 0;
   for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
   const auto rows_per_item = [&](const Product& p) {
-    const std::int64_t items = compute.threads * (p.tokens >= 32 ? 8 : 32);
+    const std::int64_t items = compute.threads * (p.tokens >= 8 ? 16 : 32);
     return std::clamp<std::int64_t>(all_rows / items / 32 * 32, 32,
-                                    p.tokens >= 32 ? kMostRows : kMostRows / 2);
+                                    p.tokens >= 8 ? kMostRows : kMostRows / 4);
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);

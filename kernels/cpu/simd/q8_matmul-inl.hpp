@@ -23,7 +23,8 @@ void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows
                        const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
                        float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   using Layout = LayoutOf<Block>;
-  static_assert(kPanelCols / 32 * Layout::kBytes <= kPanelBytes && kPanelSlabBytes <= kPanelBytes);
+  static_assert(kPanelRows * kPanelCols / 32 * Layout::kBytes <= kPanelBytes &&
+                kPanelSlabBytes <= kPanelBytes);
   static_assert(kLanes * bytes_of<Block>(kPanelCols) <= kTailBytes);
   auto* aux = reinterpret_cast<float*>(scratch);
   std::byte* tail = scratch + kAuxBytes;

@@ -167,8 +167,11 @@ void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, s
   using Layout = LayoutOf<Block>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
-  const std::int64_t fitting = kPanelSlabBytes / panel_bytes;
-  const std::int64_t slab_rows = (fitting < 1 ? 1 : fitting > 8 ? 8 : fitting) * kLanes;
+  const std::int64_t fitting = kPanelSlabBytes / panel_bytes / kPanelRows * kPanelRows;
+  const std::int64_t slab_rows = (fitting < kPanelRows ? kPanelRows
+                                  : fitting > 8        ? 8
+                                                       : fitting) *
+                                 kLanes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
     unpack_rows<Block, kKernelOrder>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail, panels);

@@ -64,6 +64,13 @@ struct WeightRows {
   }
 };
 
+/// Where rows of a matrix are written; of block formats codes alone.
+struct RowsOut {
+  std::byte* codes;
+  std::byte* scales = nullptr;
+  std::byte* biases = nullptr;
+};
+
 /// Scratch that a matmul call may use; one per thread, 64-byte aligned.
 inline constexpr std::size_t kMatmulScratchBytes = std::size_t{4} << 20;
 
@@ -82,12 +89,13 @@ struct FormatKernels {
   /// Expands all columns of row r to float; the same bits on every instruction set.
   void (*decode_row)(const WeightRows& w, std::int64_t r, float* out) noexcept;
   /// Rows that kernel order interleaves; 0 where a table has no such order for the format. Tables
-  /// with equal lanes have the same order.
+  /// with equal lanes have the same order. Planar rows have it if lanes_of() says so.
   std::int64_t lanes = 0;
   /// Writes rows [row0, row0 + rows), multiples of lanes, of `from` in file order to `to` in kernel
-  /// order, losslessly: rows * row_bytes bytes. Null where lanes is 0.
+  /// order, losslessly: rows * row_bytes bytes, rows * planes.stride of scales and of biases. Null
+  /// where lanes is 0.
   void (*to_kernel_order)(const WeightRows& from, std::int64_t row0, std::int64_t rows,
-                          std::byte* to) noexcept = nullptr;
+                          const RowsOut& to) noexcept = nullptr;
   /// Planar formats: the product with Q8Row activations, for whole tiles of 32 columns, at most
   /// kMostQ8Cols of them, and groups of 2^k >= q8_group columns. Levels of a codebook are rounded
   /// to 8 bits. Null: there is none.
@@ -106,6 +114,11 @@ struct FormatKernels {
                        (w.planes.type == ScaleType::none ||
                         (std::has_single_bit(group) && w.planes.group >= q8_group));
     return tiles ? Product{ActFormat::q8, matmul_q8} : Product{act, matmul};
+  }
+  /// `lanes` if these rows have a kernel order, else 0: of planar formats those that matmul_q8
+  /// takes.
+  [[nodiscard]] std::int64_t lanes_of(const WeightRows& w) const noexcept {
+    return product(w).act == ActFormat::q8 ? lanes : 0;
   }
 };
 

@@ -9,8 +9,8 @@
 namespace nemo {
 namespace {
 
-std::int64_t order_of(const Kernels& kernels, DType type) noexcept {
-  return kernels.format(type).lanes;
+std::int64_t order_of(const Kernels& kernels, const TensorRef& tensor) noexcept {
+  return kernels.format(tensor.type).lanes_of(rows_of(tensor, 0));
 }
 
 /// The tables of this CPU that read a pack, as a list.
@@ -29,9 +29,17 @@ std::string order_name(std::int64_t lanes) {
   return lanes == 0 ? "file" : "rows" + std::to_string(lanes);
 }
 
+WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept {
+  const std::int64_t row = row_bytes(tensor.type, tensor.cols());
+  const MatrixBytes own = tensor.side.of(tensor.data, index, tensor.rows(), row);
+  return {own.codes, row, tensor.cols(), own.scales, own.biases, tensor.side.planes, tensor.lanes};
+}
+
 std::int64_t kernel_order(const Kernels& kernels) noexcept {
   std::int64_t lanes = 0;
-  for (const DTypeInfo& type : all_dtypes()) lanes = std::max(lanes, order_of(kernels, type.type));
+  for (const DTypeInfo& type : all_dtypes()) {
+    lanes = std::max(lanes, kernels.format(type.type).lanes);
+  }
   return lanes;
 }
 
@@ -39,8 +47,7 @@ bool fits_kernel_order(const Checkpoint& checkpoint, const TensorRef& tensor, st
   // A convolution and a router's gate are read as floats, an embedding table row by row unless it
   // is the head as well.
   const std::string& name = tensor.name;
-  return tensor.rank >= 2 && !is_planar(tensor.type) && tensor.side.parts.empty() &&
-         tensor.rows() % lanes == 0 && name.ends_with(".weight") &&
+  return tensor.rank >= 2 && tensor.rows() % lanes == 0 && name.ends_with(".weight") &&
          !name.ends_with("gate.weight") && !name.ends_with("conv1d.weight") &&
          (name != "embeddings.weight" || checkpoint.find("lm_head.weight") == nullptr);
 }
@@ -51,7 +58,7 @@ std::vector<const TensorRef*> kernel_order_tensors(const Checkpoint& checkpoint,
   std::vector<const TensorRef*> list;
   std::unordered_set<std::string_view> unfit;  // stored tensors with a part that does not fit
   for (const TensorRef& tensor : checkpoint.tensors()) {
-    const std::int64_t lanes = order_of(kernels, tensor.type);
+    const std::int64_t lanes = order_of(kernels, tensor);
     if (lanes != 0 && fits_kernel_order(checkpoint, tensor, lanes)) {
       list.push_back(&tensor);
     } else {
@@ -90,7 +97,7 @@ void require_readable(const Checkpoint& checkpoint, const Kernels& kernels) {
          true);
   }
   for (const TensorRef& tensor : checkpoint.tensors()) {
-    if (tensor.lanes == 0 || order_of(kernels, tensor.type) == tensor.lanes) continue;
+    if (tensor.lanes == 0 || order_of(kernels, tensor) == tensor.lanes) continue;
     fail("tensor " + in_quotes(tensor.stored) + " is " + std::string(info(tensor.type).name) +
              " in kernel order, which kernels " + std::string(kernels.name) + " do not have",
          true);

@@ -46,8 +46,8 @@ void require_blocks(const Checkpoint& checkpoint) {
     throw Error(ErrorCode::unsupported,
                 checkpoint.path() + ": tensor " + in_quotes(tensor.stored) + " is stored as " +
                     stored_form(tensor) +
-                    ", which has no kernel order, so a pack would gain nothing; use the model as "
-                    "it is");
+                    ", with scales apart, which packs do not hold; loading copies such matrices "
+                    "into kernel order where that is quick, or with --repack on");
   }
 }
 
@@ -165,7 +165,7 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
     if (packed.contains(piece.name)) {
       ordered.reserve_discard(size);
       const WeightRows rows{source.data(), chunk.row_bytes, piece.dims[0]};
-      kernels.format(piece.type).to_kernel_order(rows, 0, chunk.rows, ordered.data());
+      kernels.format(piece.type).to_kernel_order(rows, 0, chunk.rows, {ordered.data()});
       bytes = ordered.span();
     }
     writer.write(chunk.piece, offset, bytes);

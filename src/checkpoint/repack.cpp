@@ -5,6 +5,8 @@
 #include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 
+#include <algorithm>
+
 namespace nemo {
 
 std::int64_t bytes_of(std::span<const TensorRef* const> tensors) noexcept {
@@ -27,24 +29,46 @@ Repacked repack(const Checkpoint& checkpoint, std::span<const TensorRef* const> 
   for (const TensorRef* tensor : tensors) size += padded(tensor->bytes());
   Repacked copy{PageBuffer(static_cast<std::size_t>(size)), {}};
   std::vector<RowChunk> chunks;
-  std::vector<std::byte*> places;
+  std::vector<RowsOut> places;
   std::byte* place = copy.bytes.data();
   for (const TensorRef* tensor : tensors) {
-    copy.places.emplace(tensor, Repacked::Place{place, kernels.format(tensor->type).lanes});
-    add_chunks(places.size(), tensor->count() * tensor->rows(),
-               row_bytes(tensor->type, tensor->cols()), chunks);
-    places.push_back(place);
+    const std::int64_t rows = tensor->count() * tensor->rows();
+    const std::int64_t codes = row_bytes(tensor->type, tensor->cols());
+    const WeightRows first = rows_of(*tensor, 0);
+    RowsOut out{place};
+    if (first.scales != nullptr) out.scales = place + rows * codes;
+    if (first.biases != nullptr) out.biases = out.scales + rows * first.planes.stride;
+    copy.places.emplace(tensor, Repacked::Place{{out.codes, out.scales, out.biases},
+                                                kernels.format(tensor->type).lanes});
+    add_chunks(places.size(), rows, codes + tensor->side.row_bytes(), chunks);
+    places.push_back(out);
     place += padded(tensor->bytes());
   }
   const auto total = static_cast<std::uint64_t>(bytes_of(tensors));
   write_chunks(chunks, threads, total, progress, [&](const RowChunk& chunk) {
     const TensorRef& tensor = *tensors[chunk.piece];
-    const WeightRows rows{tensor.data, chunk.row_bytes, tensor.cols()};
-    const std::int64_t offset = chunk.first_row * chunk.row_bytes;
-    kernels.format(tensor.type)
-        .to_kernel_order(rows, chunk.first_row, chunk.rows, places[chunk.piece] + offset);
-    checkpoint.dont_need(
-        {tensor.data + offset, static_cast<std::size_t>(chunk.rows * chunk.row_bytes)});
+    const RowsOut& out = places[chunk.piece];
+    const std::int64_t end = chunk.first_row + chunk.rows;
+    for (std::int64_t row = chunk.first_row, next = row; row < end; row = next) {
+      const std::int64_t index = row / tensor.rows();
+      next = std::min(end, (index + 1) * tensor.rows());
+      const WeightRows from = rows_of(tensor, index);
+      const std::int64_t first = row - index * tensor.rows();
+      const auto at = [&](std::byte* plane) {
+        return plane == nullptr ? nullptr : plane + row * from.planes.stride;
+      };
+      kernels.format(tensor.type)
+          .to_kernel_order(from, first, next - row,
+                           {out.codes + row * from.row_bytes, at(out.scales), at(out.biases)});
+      const auto copied = [&](const std::byte* plane, std::int64_t stride) {
+        if (plane == nullptr) return;
+        checkpoint.dont_need(
+            {plane + first * stride, static_cast<std::size_t>((next - row) * stride)});
+      };
+      copied(from.data, from.row_bytes);
+      copied(from.scales, from.planes.stride);
+      copied(from.biases, from.planes.stride);
+    }
   });
   return copy;
 }

@@ -145,6 +145,8 @@ void Report::set_order(const Checkpoint& checkpoint) {
            {"kernel_order", order_name(kernel_order(kernels))},
            {"matrices", tensors.size()},
            {"bytes", bytes_of(tensors)},
+           {"packable", std::ranges::none_of(checkpoint.tensors(),
+                                             [](const auto& t) { return is_planar(t.type); })},
            {"repack", !tensors.empty() && worth_repacking(bytes_of(tensors))}};
 }
 
@@ -160,8 +162,9 @@ std::string order_text(const Json& order) {
   const std::string copy = human_bytes(order["bytes"].get<std::int64_t>()) + " of " + count +
                            " in order " + order["kernel_order"].get<std::string>() + " of " +
                            kernels;
-  return order["repack"] ? "loading copies " + copy
-                         : "file; --repack on would copy " + copy + ", nemo pack does so once";
+  if (order["repack"]) return "loading copies " + copy + " (run: with --repack on)";
+  return "file; --repack on would copy " + copy +
+         (order["packable"] ? ", nemo pack does so once" : "");
 }
 
 Report report_file(const InfoFlags& flags) {

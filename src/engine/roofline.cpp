@@ -121,12 +121,16 @@ class TestMatrix {
   }
   [[nodiscard]] const Matrix& get() const noexcept { return matrix_; }
 
+  /// Scales and biases, all alike, have no order.
   void to_kernel_order(const FormatKernels& format) {
-    const std::int64_t group = kDistinct * matrix_.row_size();
+    const std::int64_t group = kDistinct * row_bytes(matrix_.type, matrix_.cols);
     AlignedBuffer<std::byte> ordered(static_cast<std::size_t>(group));
-    format.to_kernel_order(matrix_.view(), 0, kDistinct, ordered.data());
-    for (std::int64_t at = 0; at < matrix_.bytes(); at += group) {
-      std::memcpy(bytes_.data() + at, ordered.data(), static_cast<std::size_t>(group));
+    std::vector<std::byte> planes(planes_.size());
+    format.to_kernel_order(matrix_.view(), 0, kDistinct,
+                           {ordered.data(), planes.data(), planes.data()});
+    for (std::int64_t r = 0; r < matrix_.rows; r += kDistinct) {
+      std::memcpy(bytes_.data() + r / kDistinct * group, ordered.data(),
+                  static_cast<std::size_t>(group));
     }
     matrix_.lanes = format.lanes;
   }
@@ -201,7 +205,7 @@ void measure_formats(const Kernels& kernels, int threads, std::span<const DType>
         return product_speed(kernels, threads, large.get(), small.get(), limits, options.tokens);
       };
       FormatSpeed speed{type, name, measure(), {}};
-      if (format.lanes != 0) {
+      if (format.lanes_of(large.get().view()) != 0) {
         large.to_kernel_order(format);
         small.to_kernel_order(format);
         speed.kernel = measure();

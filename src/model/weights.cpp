@@ -20,7 +20,11 @@ class Binder {
     const TensorRef& t = checkpoint_.tensor(prefix_ + name);
     Matrix m{t.type, t.count(), t.rows(), t.cols(), t.data, t.scales, t.side, t.lanes};
     if (const auto copy = repacked_.places.find(&t); copy != repacked_.places.end()) {
-      m.data = copy->second.data;
+      const MatrixBytes& arrays = copy->second.arrays;
+      m.data = arrays.codes;
+      m.side.scales = arrays.scales;
+      m.side.biases = arrays.biases;
+      m.side.parts.clear();
       m.lanes = copy->second.lanes;
     }
     return m;

@@ -91,9 +91,14 @@ struct StoredMatrix {
 
 /// The first rows of a matrix, a multiple of format.lanes, in that format's kernel order.
 inline StoredMatrix in_kernel_order(const FormatKernels& format, const StoredMatrix& m) {
-  StoredMatrix ordered{{}, m.rows / format.lanes * format.lanes, m.cols, m.row_bytes, format.lanes};
-  ordered.bytes.resize(at(ordered.rows * m.row_bytes));
-  format.to_kernel_order(m.view(), 0, ordered.rows, ordered.bytes.data());
+  StoredMatrix ordered = m;
+  ordered.lanes = format.lanes;
+  ordered.rows = m.rows / format.lanes * format.lanes;
+  ordered.bytes.assign(at(ordered.rows * m.row_bytes), std::byte{});
+  ordered.scales.assign(m.scales.empty() ? 0 : at(ordered.rows * m.planes.stride), std::byte{});
+  ordered.biases.assign(m.biases.empty() ? 0 : ordered.scales.size(), std::byte{});
+  format.to_kernel_order(m.view(), 0, ordered.rows,
+                         {ordered.bytes.data(), ordered.scales.data(), ordered.biases.data()});
   return ordered;
 }
 

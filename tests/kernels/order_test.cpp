@@ -162,7 +162,7 @@ TEST_CASE("any range of rows goes into kernel order by itself") {
       const StoredMatrix whole = in_kernel_order(format, m);
       std::vector<std::byte> pieces(whole.bytes.size());
       for (const auto& [row0, rows] : {std::pair{48, 16}, {0, 32}, {32, 16}}) {
-        format.to_kernel_order(m.view(), row0, rows, pieces.data() + row0 * m.row_bytes);
+        format.to_kernel_order(m.view(), row0, rows, {pieces.data() + row0 * m.row_bytes});
       }
       CHECK(pieces == whole.bytes);
     }

@@ -310,6 +310,66 @@ TEST_CASE("integer products of planes match the decoded rows for every tail, spl
               CHECK(different == 0);
             }
           }
+          const StoredMatrix ordered = in_kernel_order(format, m);
+          for (const std::int64_t row0 : {std::int64_t{0}, format.lanes}) {
+            const std::int64_t rows = ordered.rows - row0;
+            for (const std::int64_t tokens : {1, 2, 3, 4, 7, 19}) {
+              std::vector<float> y(at(tokens * (rows + 1)), 99.0f);
+              format.matmul_q8(ordered.view(), row0, rows, acts.bytes.data(), acts.stride, tokens,
+                               y.data(), rows + 1, scratch.data());
+              int different = 0;
+              for (std::int64_t t = 0; t < tokens; ++t) {
+                different += y[at(t * (rows + 1) + rows)] != 99.0f;
+                different += std::memcmp(&y[at(t * (rows + 1))], &all[at(t * all_rows + row0)],
+                                         at(rows) * sizeof(float)) != 0;
+              }
+              INFO("kernel order, " << tokens << " tokens, rows from " << row0);
+              CHECK(different == 0);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("planes in kernel order decode to the reference's bits, whatever range they came in") {
+  for (const Kernels* table : fast_tables()) {
+    for (const DType type : weight_types(true)) {
+      const FormatKernels& format = table->format(type);
+      if (format.lanes == 0) continue;
+      for (const auto& [cols, group] :
+           {std::pair{32, 32}, {96, 32}, {320, 64}, {4096 + 2048, 2048}, {3 * 8192, 8192}}) {
+        for (const ScaleType scale :
+             {ScaleType::none, ScaleType::f32, ScaleType::bf16, ScaleType::e4m3}) {
+          INFO(table->name << " " << info(type).name << " " << cols << " columns, group " << group
+                           << " scales " << static_cast<int>(scale));
+          const StoredMatrix m = random_planar(type, 32, cols, group, scale, 7);
+          REQUIRE(format.lanes_of(m.view()) == format.lanes);
+          const StoredMatrix ordered = in_kernel_order(format, m);
+          std::vector<float> expected(at(cols)), got(at(cols));
+          int different = 0;
+          for (std::int64_t r = 0; r < m.rows; ++r) {
+            select_kernels("reference").format(type).decode_row(m.view(), r, expected.data());
+            format.decode_row(ordered.view(), r, got.data());
+            different += std::memcmp(got.data(), expected.data(), at(cols) * sizeof(float)) != 0;
+          }
+          CHECK(different == 0);
+          StoredMatrix pieces = ordered;
+          for (auto* plane : {&pieces.bytes, &pieces.scales, &pieces.biases}) {
+            std::fill(plane->begin(), plane->end(), std::byte{});
+          }
+          for (const auto& [row0, rows] : {std::pair{16, 16}, {0, 16}}) {
+            const auto from = [&, first = row0](std::vector<std::byte>& plane) {
+              return plane.empty() ? nullptr : plane.data() + first * m.planes.stride;
+            };
+            format.to_kernel_order(m.view(), row0, rows,
+                                   {pieces.bytes.data() + row0 * m.row_bytes, from(pieces.scales),
+                                    from(pieces.biases)});
+          }
+          CHECK(pieces.bytes == ordered.bytes);
+          CHECK(pieces.scales == ordered.scales);
+          CHECK(pieces.biases == ordered.biases);
         }
       }
     }
@@ -351,6 +411,8 @@ TEST_CASE("planes that make no whole tiles keep the float product") {
   CHECK(act(48, 16) == ActFormat::f32);
   CHECK(act(64, 16) == ActFormat::f32);
   if (available_kernels().size() > 1) CHECK(act(64, 32) == ActFormat::q8);
+  const StoredMatrix odd = random_planar(DType::affine4, 16, 192, 48, ScaleType::f16, 1);
+  CHECK(format.lanes_of(odd.view()) == 0);
 }
 
 TEST_CASE("levels of a codebook of any size are rounded to within half a percent of the largest") {
@@ -411,6 +473,11 @@ TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
       const UnitUse use = take_unit_use();
       CHECK(use.misuse == 0);
       CHECK((use.products > 0) == (count >= 8));
+      CHECK(got == expected);
+      const StoredMatrix ordered = in_kernel_order((*avx2)->format(type), m);
+      unit(ordered.view(), 0, ordered.rows, acts.bytes.data(), acts.stride, count, got.data(), rows,
+           scratch.data());
+      CHECK((take_unit_use().products > 0) == (count >= 8));
       CHECK(got == expected);
       ++compared;
     }

@@ -25,6 +25,9 @@ namespace nemo {
 /// The order of a kernel table; 0: it has none.
 [[nodiscard]] std::int64_t kernel_order(const Kernels& kernels) noexcept;
 
+/// One matrix of a tensor.
+[[nodiscard]] WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept;
+
 /// Whether a matrix of `checkpoint` may lie in kernel order at all: it is read by products only,
 /// and its rows (of each expert, of each part of a fused one) come in whole groups.
 [[nodiscard]] bool fits_kernel_order(const Checkpoint& checkpoint, const TensorRef& tensor,
@@ -44,7 +47,7 @@ namespace nemo {
 /// Matrices of a checkpoint in kernel order, in memory of their own.
 struct Repacked {
   struct Place {
-    const std::byte* data;
+    MatrixBytes arrays;  // matrices of a stack follow each other
     std::int64_t lanes;
   };
   PageBuffer bytes;

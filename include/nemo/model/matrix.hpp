@@ -33,15 +33,8 @@ struct Matrix {
   /// The rows of one matrix, as kernels want them.
   [[nodiscard]] WeightRows view(std::int64_t index = 0) const noexcept {
     const std::int64_t row = row_bytes(type, cols);
-    if (!side.parts.empty()) {
-      const MatrixBytes& part = side.parts[static_cast<std::size_t>(index)];
-      return {part.codes, row, cols, part.scales, part.biases, side.planes, lanes};
-    }
-    const std::int64_t first = index * rows;
-    const auto at = [&](const std::byte* plane) {
-      return plane == nullptr ? nullptr : plane + first * side.planes.stride;
-    };
-    return {data + first * row, row, cols, at(side.scales), at(side.biases), side.planes, lanes};
+    const MatrixBytes own = side.of(data, index, rows, row);
+    return {own.codes, row, cols, own.scales, own.biases, side.planes, lanes};
   }
   [[nodiscard]] float scale(std::int64_t index) const noexcept {
     if (scales.empty()) return 1.0f;

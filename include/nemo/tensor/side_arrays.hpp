@@ -31,6 +31,17 @@ struct SideArrays {
     const bool offsets = biases != nullptr || (!parts.empty() && parts.front().biases != nullptr);
     return planes.stride * (offsets ? 2 : 1);
   }
+  /// Where the arrays of matrix `index` start; `data`: codes of the first one, `rows` rows of `row`
+  /// bytes each.
+  [[nodiscard]] MatrixBytes of(const std::byte* data, std::int64_t index, std::int64_t rows,
+                               std::int64_t row) const noexcept {
+    if (!parts.empty()) return parts[static_cast<std::size_t>(index)];
+    const std::int64_t first = index * rows;
+    const auto at = [&](const std::byte* plane) {
+      return plane == nullptr ? nullptr : plane + first * planes.stride;
+    };
+    return {data + first * row, at(scales), at(biases)};
+  }
 };
 
 }  // namespace nemo

@@ -29,6 +29,11 @@ void decode_ordered(const WeightRows& w, std::int64_t r, float* out) noexcept {
   }
 }
 
+template <class Codes>
+void decode_planes(const WeightRows& w, std::int64_t r, float* out) noexcept {
+  w.lanes == 0 ? decode_by_reference<Codes>(w, r, out) : decode_ordered_planes<Codes>(w, r, out);
+}
+
 /// Formats with an Unpack multiply in int8, all others in float.
 template <class Block>
 constexpr FormatKernels weight_format() {
@@ -45,6 +50,9 @@ constexpr FormatKernels planar_format() {
   FormatKernels format{ActFormat::f32, float_matmul<expand_planar<Codes>, void>,
                        decode_by_reference<Codes>};
   if constexpr (requires { Tiles<Codes>::kGroup; }) {
+    format.decode_row = decode_planes<Codes>;
+    format.lanes = kLanes;
+    format.to_kernel_order = planes_to_kernel_order<Codes>;
     format.matmul_q8 = planar_q8_matmul<Codes>;
     format.q8_group = Tiles<Codes>::kGroup;
   }

@@ -5,15 +5,15 @@
 // put in that order, once for all rows. Codes of other widths are brought into bytes by windows.
 #pragma once
 
+#include "code_levels-inl.hpp"
 #include "code_windows-inl.hpp"
-#include "planar_tiles-inl.hpp"
 
 namespace nemo {
 namespace {
 
 constexpr std::int64_t kLaidOutBytes = std::int64_t{kMatmulScratchBytes} - kQ8ScratchBytes;
 
-/// Codes of a tile from kLanes rows at p, as load_rows.
+/// Codes of a tile from kLanes rows at p, as load_rows, each in a byte.
 template <class Codes>
 struct RowTiles {};
 
@@ -21,75 +21,53 @@ template <int kBits, DType kType>
 struct RowTiles<AffineCodes<kBits, kType>> {
   static constexpr int kBytes = 4 * kBits;  // of a tile
   static constexpr int kEvensFirst = 0;     // in so many columns; 0: columns in order
-  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<kBits, kType>>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
-                            I (&high)[4]) const {
+  NEMO_SIMD static void load(const std::byte* p, std::int64_t tile, std::int64_t stride,
+                             I (&low)[4], I (&high)[4]) {
     kStreamWindows<kBits>.load_tile(p, tile, stride, low, high);
   }
-  NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
 };
-
-template <>
-struct RowTiles<AffineCodes<4, DType::affine4>> {
+struct NibbleTiles {
   static constexpr int kBytes = 16;
   static constexpr int kEvensFirst = 32;
-  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<4, DType::affine4>>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
-                            I (&high)[4]) const {
+  NEMO_SIMD static void load(const std::byte* p, std::int64_t tile, std::int64_t stride,
+                             I (&low)[4], I (&high)[4]) {
     nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
   }
-  NEMO_SIMD static void scale(F& scale, F& min) { (void)scale, (void)min; }
 };
+template <>
+struct RowTiles<AffineCodes<4, DType::affine4>> : NibbleTiles {};
+template <DType kType>
+struct RowTiles<TurboCodes<4, kType>> : NibbleTiles {};
 template <>
 struct RowTiles<AffineCodes<8, DType::affine8>> {
   static constexpr int kBytes = 32;
   static constexpr int kEvensFirst = 0;
-  NEMO_SIMD explicit RowTiles(const Tiles<AffineCodes<8, DType::affine8>>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
-                            I (&high)[4]) const {
+  NEMO_SIMD static void load(const std::byte* p, std::int64_t tile, std::int64_t stride,
+                             I (&low)[4], I (&high)[4]) {
     load_rows(p + tile * kBytes, stride, low);
     load_rows(p + tile * kBytes + 16, stride, high);
-    const I sign = all_bytes(0x80);
-    for (int g = 0; g < 4; ++g) {
-      low[g] = signed_codes(xor_bits(low[g], sign));
-      high[g] = signed_codes(xor_bits(high[g], sign));
-    }
   }
-  NEMO_SIMD static void scale(F& scale, F& min) { min = min + scale * F(128.0f - kSignedBias); }
 };
 template <>
 struct RowTiles<E2m1Codes> {
   static constexpr int kBytes = 16;
   static constexpr int kEvensFirst = 16;
-  NEMO_SIMD explicit RowTiles(const Tiles<E2m1Codes>&) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
-                            I (&high)[4]) const {
-    nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
-    table_codes(broadcast_16_bytes(kE2m1Codes.bytes), low, high);
+  NEMO_SIMD static void load(const std::byte* p, std::int64_t tile, std::int64_t stride,
+                             I (&low)[4], I (&high)[4]) {
+    NibbleTiles::load(p, tile, stride, low, high);
     nibbles_of_halves(low, high);
   }
-  NEMO_SIMD static void scale(F& scale, F&) { scale = scale * F(0.5f); }
 };
 template <int kBits, DType kType>
-struct RowTiles<TurboCodes<kBits, kType>> {
-  static constexpr int kBytes = (32 + 32 / kBits - 1) / (32 / kBits) * 4;
-  static constexpr int kEvensFirst = kBits == 4 ? 32 : 0;
-  I table;
-  F unit;
-  NEMO_SIMD explicit RowTiles(const Tiles<TurboCodes<kBits, kType>>& tiles)
-      : table(signed_codes(broadcast_16_bytes(tiles.levels.codes))), unit(tiles.levels.unit) {}
-  NEMO_SIMD void operator()(const std::byte* p, std::int64_t tile, std::int64_t stride, I (&low)[4],
-                            I (&high)[4]) const {
-    if constexpr (kBits == 4) {
-      nibble_codes(FileBlocks<kBytes>{p + tile * kBytes, stride}, 0, low, high);
-    } else if constexpr (kBits == 3) {
-      kTripletWindows.load_tile(p, tile, stride, low, high);
-    } else {
-      kStreamWindows<kBits>.load_tile(p, tile, stride, low, high);
-    }
-    table_codes(table, low, high);
+struct RowTiles<TurboCodes<kBits, kType>> : RowTiles<AffineCodes<kBits, kType>> {};
+template <DType kType>
+struct RowTiles<TurboCodes<3, kType>> {
+  static constexpr int kBytes = 16;
+  static constexpr int kEvensFirst = 0;
+  NEMO_SIMD static void load(const std::byte* p, std::int64_t tile, std::int64_t stride,
+                             I (&low)[4], I (&high)[4]) {
+    kTripletWindows.load_tile(p, tile, stride, low, high);
   }
-  NEMO_SIMD void scale(F& scale, F&) const { scale = scale * unit; }
 };
 
 /// Scales or biases of kLanes rows from row r on: out[group, lane].
@@ -127,7 +105,7 @@ NEMO_SIMD void evens_first(const std::byte* from, std::int64_t cols, std::byte* 
 
 /// acc[t] += (kLanes rows from row r on) . (token t).
 template <class Codes, int kTokens>
-[[gnu::noinline]] void multiply_row_tiles(const RowTiles<Codes>& codes, const WeightRows& w,
+[[gnu::noinline]] void multiply_row_tiles(const CodeLevels<Codes>& levels, const WeightRows& w,
                                           std::int64_t r, std::int64_t ahead, const float* scales,
                                           const float* mins, const TokenSpan& span, F* sums) {
   using Layout = LayoutOf<typename Tiles<Codes>::Block>;
@@ -147,25 +125,26 @@ template <class Codes, int kTokens>
       const std::int64_t at = (32 * b + 16 * g) >> shift;
       scale[g] = load(scales + at * kLanes);
       min[g] = Layout::kHasMin ? load(mins + at * kLanes) : F(0.0f);
-      codes.scale(scale[g], min[g]);
+      levels.scale(scale[g], min[g]);
     }
     I low[4];
     I high[4];
-    codes(p, b, w.row_bytes, low, high);
+    RowTiles<Codes>::load(p, b, w.row_bytes, low, high);
+    levels.codes(low, high);
     add_tile<Layout, FileBlocks<16>>(low, high, scale, min, x, b, acc);
   }
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
 template <class Codes, int kTokens = kDirectGroup>
-NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const RowTiles<Codes>& codes,
+NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const CodeLevels<Codes>& levels,
                                       const WeightRows& w, std::int64_t r, std::int64_t ahead,
                                       const float* scales, const float* mins, const TokenSpan& x,
                                       F* sums) {
   if (tokens == kTokens) {
-    multiply_row_tiles<Codes, kTokens>(codes, w, r, ahead, scales, mins, x, sums);
+    multiply_row_tiles<Codes, kTokens>(levels, w, r, ahead, scales, mins, x, sums);
   } else if constexpr (kTokens > 1) {
-    multiply_row_tiles_any<Codes, kTokens - 1>(tokens, codes, w, r, ahead, scales, mins, x, sums);
+    multiply_row_tiles_any<Codes, kTokens - 1>(tokens, levels, w, r, ahead, scales, mins, x, sums);
   }
 }
 
@@ -196,7 +175,7 @@ void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows
   const std::int64_t groups = ((w.cols - 1) >> shift_of(w.planes)) + 1;
   auto* scales = reinterpret_cast<float*>(sorted + kDirectTokens * w.cols);
   float* mins = scales + groups * kLanes;
-  const RowTiles<Codes> codes{Tiles<Codes>(w.planes)};
+  const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
   for (std::int64_t r = 0; r < rows; r += kLanes) {
     gather_scales(w, w.scales, row0 + r, groups, scales);
     if (Layout::kHasMin && w.biases != nullptr) {
@@ -209,7 +188,7 @@ void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows
     for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
       const TokenSpan some{x.codes + t * x.stride, x.stride, aux + t * aux_stride, aux_stride};
       multiply_row_tiles_any<Codes>(
-          tokens - t < kDirectGroup ? tokens - t : kDirectGroup, codes, w, row0 + r,
+          tokens - t < kDirectGroup ? tokens - t : kDirectGroup, levels, w, row0 + r,
           t == 0 && r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins, some, acc + t);
     }
     for (std::int64_t t = 0; t < tokens; ++t) store(acc[t], y + t * ldy + r);

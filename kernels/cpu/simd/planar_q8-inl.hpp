@@ -4,6 +4,7 @@
 #pragma once
 
 #include "planar_direct-inl.hpp"
+#include "planar_order-inl.hpp"
 
 namespace nemo {
 namespace {
@@ -41,7 +42,7 @@ NEMO_SIMD void lay_out_row(const Tiles<Codes>& tiles, const WeightRows& w, std::
   }
 }
 
-/// multiply(rows as blocks, row0 = 0, rows, y) for as many rows at a time as fit.
+/// multiply(rows as blocks, how many, first of them - row0) for as many rows at a time as fit.
 template <class Codes, class Multiply>
 NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                                  std::int64_t tokens, std::byte* scratch, Multiply multiply) {
@@ -62,7 +63,8 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
       lay_out_row<Codes>(tiles, w, row0 + r + i, r + i + step < rows ? step * w.row_bytes : 0,
                          laid_out + i * (w.cols / 32));
     }
-    multiply(WeightRows{reinterpret_cast<const std::byte*>(laid_out), row_bytes, w.cols}, count, r);
+    multiply(FileRows<Block>({reinterpret_cast<const std::byte*>(laid_out), row_bytes, w.cols}),
+             count, r);
   }
 }
 
@@ -70,6 +72,13 @@ template <class Codes>
 void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                       const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
                       std::int64_t ldy, std::byte* scratch) noexcept {
+  if (w.lanes != 0) {
+    if (rows == 0) return;  // Tiles may round a codebook
+    const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
+    multiply_rows(PlaneRows<Codes>(w, levels).from(row0, 0), w.cols, rows, acts, act_stride, tokens,
+                  y, ldy, scratch);
+    return;
+  }
   std::int64_t done = 0;
   // Rows are read in pieces of 16 bytes.
   if (tokens <= kDirectTokens && w.cols <= kRowTilesCols && w.row_bytes >= 16) {
@@ -80,9 +89,8 @@ void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   }
   for_laid_out_rows<Codes>(
       w, row0 + done, rows - done, tokens, scratch,
-      [&](const WeightRows& blocks, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
-        q8_matmul_ordered<typename Tiles<Codes>::Block, false>(blocks, 0, count, acts, act_stride,
-                                                               tokens, y + done + r, ldy, scratch);
+      [&](const auto& blocks, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
+        multiply_rows(blocks, w.cols, count, acts, act_stride, tokens, y + done + r, ldy, scratch);
       });
 }
 

@@ -161,6 +161,30 @@ NEMO_SIMD std::uint64_t eight_codes(const std::byte* row, std::int64_t column) {
   return spread_codes<kBits>(packed);
 }
 
+/// How wide codes are, and eight of a row from a column on, a byte each.
+template <int kBits>
+struct StreamEights {
+  static constexpr int kBitsEach = kBits;
+  NEMO_SIMD static std::uint64_t load(const std::byte* row, std::int64_t column) {
+    return eight_codes<kBits>(row, column);
+  }
+};
+template <class Codes>
+struct Eights {};
+template <int kBits, DType kType>
+struct Eights<AffineCodes<kBits, kType>> : StreamEights<kBits> {};
+template <>
+struct Eights<E2m1Codes> : StreamEights<4> {};
+template <int kBits, DType kType>
+struct Eights<TurboCodes<kBits, kType>> : StreamEights<kBits> {};
+template <DType kType>
+struct Eights<TurboCodes<3, kType>> {
+  static constexpr int kBitsEach = 3;
+  NEMO_SIMD static std::uint64_t load(const std::byte* row, std::int64_t column) {
+    return spread_codes<3>(CodeWords<TurboCodes<3, kType>>::eight(row, column));
+  }
+};
+
 template <int kBits, DType kType>
 struct Tiles<AffineCodes<kBits, kType>> {
   static constexpr int kMax = kBits <= 4 ? 15 : kBits == 8 ? 128 : (1 << kBits) - 1;
@@ -174,7 +198,7 @@ struct Tiles<AffineCodes<kBits, kType>> {
     // Codes of 8 bits go in as signed ones; signed_codes() puts kSignedBias of the 128 back.
     to.min = mins[g] + (kMax == 128 ? (128 - kSignedBias) * scales[g] : 0.0f);
     for (int i = 0; i < 32; i += 8) {
-      std::uint64_t codes = eight_codes<kBits>(row, column + i);
+      std::uint64_t codes = Eights<AffineCodes<kBits, kType>>::load(row, column + i);
       if constexpr (kMax == 128) codes ^= 0x8080808080808080;
       __builtin_memcpy(to.codes + i, &codes, 8);
     }
@@ -191,7 +215,7 @@ struct Tiles<E2m1Codes> {
     to.scales[0] = 0.5f * scales[column >> shift];
     to.scales[1] = 0.5f * scales[(column + 16) >> shift];
     for (int i = 0; i < 32; i += 8) {
-      const std::uint64_t codes = eight_codes<4>(row, column + i);
+      const std::uint64_t codes = Eights<E2m1Codes>::load(row, column + i);
       __builtin_memcpy(to.codes + i, &codes, 8);
     }
   }
@@ -208,12 +232,7 @@ struct Tiles<TurboCodes<kBits, kType>> {
     to.scale = levels.unit * scales[column >> shift];
     to.unused = 0;
     for (int i = 0; i < 32; i += 8) {
-      std::uint64_t codes;
-      if constexpr (32 % kBits == 0) {
-        codes = eight_codes<kBits>(row, column + i);
-      } else {
-        codes = spread_codes<kBits>(CodeWords<TurboCodes<kBits, kType>>::eight(row, column + i));
-      }
+      const std::uint64_t codes = Eights<TurboCodes<kBits, kType>>::load(row, column + i);
       __builtin_memcpy(to.codes + i, &codes, 8);
     }
   }

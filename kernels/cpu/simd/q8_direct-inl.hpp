@@ -53,15 +53,16 @@ NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const Blocks& p, std::in
 }
 
 /// Columns [0, cols) of all rows with up to kDirectTokens tokens.
-template <class Block, bool kKernelOrder>
-void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
-                 const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
-                 bool accumulate, std::byte* tail) noexcept {
-  if constexpr (!kKernelOrder) {
+template <class Rows>
+void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
+                 std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate,
+                 std::byte* tail) noexcept {
+  using Block = typename Rows::Block;
+  if constexpr (!Rows::kKernelOrder) {
     // Nobody has asked for the first rows yet: better all their lines at once than one miss at a
     // time.
     for (std::int64_t r = 0; r < rows && r < kLanes; ++r) {
-      const std::byte* row = w + r * row_bytes;
+      const std::byte* row = w.data + r * w.row_bytes;
       for (std::int64_t i = 0; i < bytes_of<Block>(cols); i += 64) {
         __builtin_prefetch(row + i, 0, 2);
       }
@@ -79,22 +80,26 @@ void direct_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, 
     const std::int64_t step = full ? cols : kPanelCols;
     for (std::int64_t c = 0; c < cols; c += step) {
       const std::int64_t width = cols - c < step ? cols - c : step;
-      const std::byte* from = w + r * row_bytes + column_bytes<Block, kKernelOrder>(c);
-      if (!full) copy_tail(from, row_bytes, height, bytes_of<Block>(width), tail);
+      const Rows from = w.from(r, c);
       // In file order the next kLanes rows follow in memory, which the hardware cannot see in
       // kLanes short streams: they are fetched line by line.
-      const std::byte* ahead = kKernelOrder             ? from + kAheadBytes
-                               : rows - r >= 2 * kLanes ? from + kLanes * row_bytes
+      const std::byte* ahead = Rows::kKernelOrder       ? from.data + kAheadBytes
+                               : rows - r >= 2 * kLanes ? from.data + kLanes * w.row_bytes
                                                         : nullptr;
-      for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
-        const TokenSpan some{x.codes + t * x.stride + c, x.stride,
-                             x.aux + t * x.aux_stride + c / 32 * LayoutOf<Block>::kAux,
-                             x.aux_stride};
-        const auto blocks = blocks_at<Block, kKernelOrder>(
-            full ? from : tail, full ? row_bytes : bytes_of<Block>(width));
-        multiply_direct_any<Block>(tokens - t < kDirectGroup ? tokens - t : kDirectGroup, blocks,
-                                   width / Block::kElements, some, acc + t,
-                                   t == 0 ? ahead : nullptr);
+      const auto multiply = [&](const auto& blocks) NEMO_SIMD_LAMBDA {
+        for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
+          const TokenSpan some{x.codes + t * x.stride + c, x.stride,
+                               x.aux + t * x.aux_stride + c / 32 * LayoutOf<Block>::kAux,
+                               x.aux_stride};
+          multiply_direct_any<Block>(tokens - t < kDirectGroup ? tokens - t : kDirectGroup, blocks,
+                                     width / Block::kElements, some, acc + t,
+                                     t == 0 ? ahead : nullptr);
+        }
+      };
+      if constexpr (Rows::kKernelOrder) {
+        multiply(from.blocks());
+      } else {
+        multiply(full ? from.blocks() : from.last_blocks(height, width, tail));
       }
     }
     for (std::int64_t t = 0; t < tokens; ++t) {

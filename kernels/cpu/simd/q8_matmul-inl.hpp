@@ -18,10 +18,12 @@ constexpr std::int64_t kAuxBytes = 768 << 10;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 5 / 4;  // at most 1.25 B a column
 constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
-template <class Block, bool kKernelOrder>
-void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                       const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
-                       float* y, std::int64_t ldy, std::byte* scratch) noexcept {
+/// Products of `rows` rows of `cols` columns from w on.
+template <class Rows>
+void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const std::byte* acts,
+                   std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+                   std::byte* scratch) noexcept {
+  using Block = typename Rows::Block;
   using Layout = LayoutOf<Block>;
   static_assert(kPanelRows * kPanelCols / 32 * Layout::kBytes <= kPanelBytes &&
                 kPanelSlabBytes <= kPanelBytes);
@@ -33,24 +35,22 @@ void q8_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows
   // Few tokens: whole rows (up to what aux holds), so that weights stream in file order.
   constexpr std::int64_t kDirectCols = kAuxBytes / 4 / Layout::kAux / kDirectTokens / 8 * 256;
   const std::int64_t piece_cols = direct ? kDirectCols : kPanelCols;
-  for (std::int64_t c = 0; c < w.cols; c += piece_cols) {
-    const std::int64_t width = w.cols - c < piece_cols ? w.cols - c : piece_cols;
+  for (std::int64_t c = 0; c < cols; c += piece_cols) {
+    const std::int64_t width = cols - c < piece_cols ? cols - c : piece_cols;
     const std::int64_t aux_stride = width / 32 * Layout::kAux;
-    const std::byte* first = w.data + row0 * w.row_bytes + column_bytes<Block, kKernelOrder>(c);
+    const Rows piece = w.from(0, c);
     const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kPanelTokens * kPanelTokens;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
       const std::byte* rows_of_tokens = acts + t * act_stride;
-      prepare_aux<Layout, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, w.cols, c, width / 32,
+      prepare_aux<Layout, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, cols, c, width / 32,
                                                   count, aux);
       const TokenSpan x{rows_of_tokens + c, act_stride, aux, aux_stride};
       float* out = y + t * ldy;
       if (direct) {
-        direct_rows<Block, kKernelOrder>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0,
-                                         tail);
+        direct_rows(piece, rows, width, x, count, out, ldy, c > 0, tail);
       } else {
-        panel_rows<Block, kKernelOrder>(first, w.row_bytes, rows, width, x, count, out, ldy, c > 0,
-                                        tail, panels);
+        panel_rows(piece, rows, width, x, count, out, ldy, c > 0, tail, panels);
       }
     }
   }
@@ -60,9 +60,10 @@ template <class Block>
 void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                std::byte* scratch) noexcept {
-  const auto multiply =
-      w.lanes == 0 ? q8_matmul_ordered<Block, false> : q8_matmul_ordered<Block, true>;
-  multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+  const auto multiply = [&](const auto& all) NEMO_SIMD_LAMBDA {
+    multiply_rows(all.from(row0, 0), w.cols, rows, acts, act_stride, tokens, y, ldy, scratch);
+  };
+  w.lanes == 0 ? multiply(FileRows<Block>(w)) : multiply(KernelRows<Block>(w));
 }
 
 }  // namespace

@@ -43,20 +43,21 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel) no
 
 /// Panels of all rows, one after the other; `tail` takes a copy of the last rows if they do not
 /// fill a panel.
-template <class Block, bool kKernelOrder, int kAdd = 0>
-void unpack_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
-                 std::byte* tail, std::byte* panels) noexcept {
-  const std::int64_t panel_bytes = cols / 32 * LayoutOf<Block>::kBytes;
-  for (std::int64_t r = 0; r < rows; r += kLanes, panels += panel_bytes) {
-    const std::byte* row = w + r * row_bytes;
-    if (rows - r < kLanes) {
-      copy_tail(row, row_bytes, rows - r, bytes_of<Block>(cols), tail);
-      unpack_panel<Block, kAdd>(blocks_at<Block, kKernelOrder>(tail, bytes_of<Block>(cols)),
-                                cols / Block::kElements, panels);
+template <int kAdd = 0, class Rows>
+void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
+                 std::byte* panels) noexcept {
+  using Block = typename Rows::Block;
+  const std::int64_t blocks = cols / Block::kElements;
+  for (std::int64_t r = 0; r < rows; r += kLanes) {
+    const Rows from = w.from(r, 0);
+    if constexpr (Rows::kKernelOrder) {
+      unpack_panel<Block, kAdd>(from.blocks(), blocks, panels);
     } else {
-      unpack_panel<Block, kAdd>(blocks_at<Block, kKernelOrder>(row, row_bytes),
-                                cols / Block::kElements, panels);
+      unpack_panel<Block, kAdd>(
+          rows - r < kLanes ? from.last_blocks(rows - r, cols, tail) : from.blocks(), blocks,
+          panels);
     }
+    panels += cols / 32 * LayoutOf<Block>::kBytes;
   }
 }
 
@@ -160,11 +161,11 @@ NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, s
 }
 
 /// Columns [0, cols) of all rows, cols <= kPanelCols, with any number of tokens.
-template <class Block, bool kKernelOrder>
-void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
-                const TokenSpan& x, std::int64_t tokens, float* y, std::int64_t ldy,
-                bool accumulate, std::byte* tail, std::byte* panels) noexcept {
-  using Layout = LayoutOf<Block>;
+template <class Rows>
+void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
+                std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
+                std::byte* panels) noexcept {
+  using Layout = LayoutOf<typename Rows::Block>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
   const std::int64_t fitting = kPanelSlabBytes / panel_bytes / kPanelRows * kPanelRows;
@@ -174,10 +175,11 @@ void panel_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, s
                                  kLanes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows<Block, kKernelOrder>(w + r0 * row_bytes, row_bytes, end - r0, cols, tail, panels);
+    unpack_rows(w.from(r0, 0), end - r0, cols, tail, panels);
     Ahead ahead;
-    if (end < rows && row_bytes == bytes_of<Block>(cols)) {
-      ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,
+    if (end < rows && w.whole(cols)) {
+      ahead = {w.data + end * w.row_bytes,
+               (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
                (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
                    ((tokens + kPanelTokens - 1) / kPanelTokens) * tiles};
     }

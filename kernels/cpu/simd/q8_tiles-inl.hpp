@@ -165,21 +165,6 @@ constexpr std::int64_t bytes_of(std::int64_t cols) {
   return cols / Block::kElements * static_cast<std::int64_t>(sizeof(Block));
 }
 
-/// How rows of Blocks' order follow each other: bytes from a row group's first column to column
-/// `cols`, and the blocks at p, rows `stride` bytes apart where they do not lie together.
-template <class Block, bool kKernelOrder>
-constexpr std::int64_t column_bytes(std::int64_t cols) {
-  return bytes_of<Block>(cols) * (kKernelOrder ? kLanes : 1);
-}
-template <class Block, bool kKernelOrder>
-NEMO_SIMD auto blocks_at(const std::byte* p, std::int64_t stride) {
-  if constexpr (kKernelOrder) {
-    return KernelBlocks<sizeof(Block)>{p};
-  } else {
-    return FileBlocks<sizeof(Block)>{p, stride};
-  }
-}
-
 /// Copies `rows` row pieces of `bytes` bytes and fills up to kLanes rows with zeros.
 NEMO_SIMD void copy_tail(const std::byte* from, std::int64_t stride, std::int64_t rows,
                          std::int64_t bytes, std::byte* to) {
@@ -191,6 +176,51 @@ NEMO_SIMD void copy_tail(const std::byte* from, std::int64_t stride, std::int64_
     }
   }
 }
+
+/// Rows of a block format in file order, from a row and a column on. What products read weights
+/// through; the other sources are KernelRows and PlaneRows (planar_order-inl.hpp).
+template <class BlockType>
+struct FileRows {
+  using Block = BlockType;
+  static constexpr bool kKernelOrder = false;
+  const std::byte* data;
+  std::int64_t row_bytes;
+
+  NEMO_SIMD explicit FileRows(const WeightRows& w) : data(w.data), row_bytes(w.row_bytes) {}
+  NEMO_SIMD FileRows from(std::int64_t row, std::int64_t column) const {
+    FileRows moved = *this;
+    moved.data += row * row_bytes + bytes_of<Block>(column);
+    return moved;
+  }
+  /// The first blocks of kLanes rows.
+  NEMO_SIMD FileBlocks<sizeof(Block)> blocks() const { return {data, row_bytes}; }
+  /// The same of the last `rows` rows, copied to `tail` and filled up.
+  NEMO_SIMD FileBlocks<sizeof(Block)> last_blocks(std::int64_t rows, std::int64_t cols,
+                                                  std::byte* tail) const {
+    copy_tail(data, row_bytes, rows, bytes_of<Block>(cols), tail);
+    return {tail, bytes_of<Block>(cols)};
+  }
+  /// Whether rows of so many columns follow each other without a gap.
+  [[nodiscard]] bool whole(std::int64_t cols) const { return row_bytes == bytes_of<Block>(cols); }
+};
+
+/// The same in kernel order, whose rows come in whole groups.
+template <class BlockType>
+struct KernelRows {
+  using Block = BlockType;
+  static constexpr bool kKernelOrder = true;
+  const std::byte* data;
+  std::int64_t row_bytes;
+
+  NEMO_SIMD explicit KernelRows(const WeightRows& w) : data(w.data), row_bytes(w.row_bytes) {}
+  NEMO_SIMD KernelRows from(std::int64_t row, std::int64_t column) const {
+    KernelRows moved = *this;
+    moved.data += row * row_bytes + kLanes * bytes_of<Block>(column);
+    return moved;
+  }
+  NEMO_SIMD KernelBlocks<sizeof(Block)> blocks() const { return {data}; }
+  [[nodiscard]] bool whole(std::int64_t cols) const { return row_bytes == bytes_of<Block>(cols); }
+};
 
 }  // namespace
 }  // namespace nemo

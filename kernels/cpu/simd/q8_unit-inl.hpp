@@ -164,11 +164,12 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
 
 /// Columns [0, cols) of all rows, cols <= kPanelCols. factors: [blocks of kLanes tokens, tiles,
 /// kFactors].
-template <class Block, bool kKernelOrder, class Unit>
-void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, std::int64_t cols,
-               const std::byte* codes, std::int64_t act_stride, const float* factors,
-               std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
-               std::byte* panels, std::int32_t* ring) noexcept {
+template <class Unit, class Rows>
+void unit_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::byte* codes,
+               std::int64_t act_stride, const float* factors, std::int64_t tokens, float* y,
+               std::int64_t ldy, bool accumulate, std::byte* tail, std::byte* panels,
+               std::int32_t* ring) noexcept {
+  using Block = typename Rows::Block;
   using Layout = LayoutOf<Block>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
@@ -179,11 +180,11 @@ void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, st
   std::int64_t configured = 0;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows<Block, kKernelOrder, -Unpack<Block>::kOffset>(w + r0 * row_bytes, row_bytes,
-                                                              end - r0, cols, tail, panels);
+    unpack_rows<-Unpack<Block>::kOffset>(w.from(r0, 0), end - r0, cols, tail, panels);
     Ahead ahead;
-    if (end < rows && row_bytes == bytes_of<Block>(cols)) {
-      ahead = {w + end * row_bytes, (rows - end < slab_rows ? rows - end : slab_rows) * row_bytes,
+    if (end < rows && w.whole(cols)) {
+      ahead = {w.data + end * w.row_bytes,
+               (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
                slab_rows / kLanes * token_blocks * tiles};
     }
     for (std::int64_t b = 0; b < tiles; b += kUnitTiles) {
@@ -210,20 +211,20 @@ void unit_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t rows, st
   }
 }
 
-/// Many tokens; Unit stays configured.
-template <class Block, bool kKernelOrder, class Unit>
-void unit_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                         const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
-                         float* y, std::int64_t ldy, std::byte* scratch) noexcept {
-  using Layout = LayoutOf<Block>;
+/// Products of `rows` rows of `cols` columns from w on with many tokens; Unit stays configured.
+template <class Unit, class Rows>
+void multiply_rows_on_unit(const Rows& w, std::int64_t cols, std::int64_t rows,
+                           const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                           float* y, std::int64_t ldy, std::byte* scratch) noexcept {
+  using Layout = LayoutOf<typename Rows::Block>;
   static_assert(kUnitSlabBytes <= kPanelBytes &&
                 kPanelCols / 32 * Layout::kBytes <= kUnitSlabBytes);
   auto* factors = reinterpret_cast<float*>(scratch);
   std::byte* tail = scratch + kAuxBytes;
   std::byte* panels = tail + kTailBytes;
   alignas(64) std::int32_t ring[kUnitSlots * kLanes * kLanes] = {};
-  for (std::int64_t c = 0; c < w.cols; c += kPanelCols) {
-    const std::int64_t width = w.cols - c < kPanelCols ? w.cols - c : kPanelCols;
+  for (std::int64_t c = 0; c < cols; c += kPanelCols) {
+    const std::int64_t width = cols - c < kPanelCols ? cols - c : kPanelCols;
     const std::int64_t block_floats = width / 32 * kFactors<Layout>;
     const std::int64_t by_factors = kAuxBytes / 4 / block_floats;
     const std::int64_t by_codes = kUnitActBytes / width / kLanes;
@@ -232,14 +233,12 @@ void unit_matmul_ordered(const WeightRows& w, std::int64_t row0, std::int64_t ro
       const std::int64_t count = tokens - t < chunk ? tokens - t : chunk;
       const std::byte* rows_of_tokens = acts + t * act_stride;
       for (std::int64_t i = 0; i < count; i += kLanes) {
-        prepare_factors<Layout>(rows_of_tokens + i * act_stride, act_stride, w.cols, c, width / 32,
+        prepare_factors<Layout>(rows_of_tokens + i * act_stride, act_stride, cols, c, width / 32,
                                 count - i < kLanes ? count - i : kLanes,
                                 factors + i / kLanes * block_floats);
       }
-      unit_rows<Block, kKernelOrder, Unit>(
-          w.data + row0 * w.row_bytes + column_bytes<Block, kKernelOrder>(c), w.row_bytes, rows,
-          width, rows_of_tokens + c, act_stride, factors, count, y + t * ldy, ldy, c > 0, tail,
-          panels, ring);
+      unit_rows<Unit>(w.from(0, c), rows, width, rows_of_tokens + c, act_stride, factors, count,
+                      y + t * ldy, ldy, c > 0, tail, panels, ring);
     }
   }
 }
@@ -254,9 +253,11 @@ void unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
         .matmul(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
     return;
   }
-  const auto multiply = w.lanes == 0 ? unit_matmul_ordered<Block, false, Unit>
-                                     : unit_matmul_ordered<Block, true, Unit>;
-  multiply(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+  const auto multiply = [&](const auto& all) NEMO_SIMD_LAMBDA {
+    multiply_rows_on_unit<Unit>(all.from(row0, 0), w.cols, rows, acts, act_stride, tokens, y, ldy,
+                                scratch);
+  };
+  w.lanes == 0 ? multiply(FileRows<Block>(w)) : multiply(KernelRows<Block>(w));
   Unit::release();
 }
 
@@ -270,12 +271,15 @@ void planar_unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t row
         .matmul_q8(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
     return;
   }
-  for_laid_out_rows<Codes>(
-      w, row0, rows, tokens, scratch,
-      [&](const WeightRows& blocks, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
-        unit_matmul_ordered<typename Tiles<Codes>::Block, false, Unit>(
-            blocks, 0, count, acts, act_stride, tokens, y + r, ldy, scratch);
-      });
+  const auto multiply = [&](const auto& some, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
+    multiply_rows_on_unit<Unit>(some, w.cols, count, acts, act_stride, tokens, y + r, ldy, scratch);
+  };
+  if (w.lanes == 0) {
+    for_laid_out_rows<Codes>(w, row0, rows, tokens, scratch, multiply);
+  } else if (rows > 0) {
+    const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
+    multiply(PlaneRows<Codes>(w, levels).from(row0, 0), rows, 0);
+  }
   Unit::release();
 }
 

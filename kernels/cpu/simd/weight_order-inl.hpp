@@ -155,7 +155,8 @@ NEMO_SIMD void change_word(std::byte* at, Fn change) {
 /// FormatKernels::to_kernel_order.
 template <class Block>
 void to_kernel_order(const WeightRows& from, std::int64_t row0, std::int64_t rows,
-                     std::byte* to) noexcept {
+                     const RowsOut& out) noexcept {
+  std::byte* to = out.codes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += kLanes) {
     const std::byte* first = from.data + (row0 + r0) * from.row_bytes;
     for (std::int64_t b = 0; b < from.cols / Block::kElements; ++b) {

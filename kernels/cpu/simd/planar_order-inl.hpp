@@ -1,0 +1,239 @@
+// Kernel order of codes that lie apart from their scales; included after the instruction set's
+// vector.hpp.
+//
+// Groups of kLanes rows as in weight_order-inl.hpp. Of their codes tile follows tile of 32 columns,
+// kBits vectors each. The low bits of all codes come first: as many as the highest power of two in
+// kBits; then the next ones. A part of kWidth bits fills kWidth vectors, lane = row: byte k of
+// vector v has at bit kWidth * f those of column 4 * (v + kWidth * f) + k. Scales and biases: those
+// of the group's rows side by side, for one group of columns after the other. Padding of words is
+// dropped; what it filled is left at the end of the rows.
+#pragma once
+
+#include "code_levels-inl.hpp"
+
+namespace nemo {
+namespace {
+
+/// Calls fn(first vector, first bit of a code, bits) for every part; compile-time constants.
+template <int kBits, class Fn>
+NEMO_SIMD void for_parts(Fn fn) {
+  if constexpr ((kBits & 8) != 0) fn(Index<0>{}, Index<0>{}, Index<8>{});
+  if constexpr ((kBits & 4) != 0) fn(Index<kBits & 8>{}, Index<kBits & 8>{}, Index<4>{});
+  if constexpr ((kBits & 2) != 0) fn(Index<kBits & 12>{}, Index<kBits & 12>{}, Index<2>{});
+  if constexpr ((kBits & 1) != 0) fn(Index<kBits & 14>{}, Index<kBits & 14>{}, Index<1>{});
+}
+
+/// The codes of a tile in kernel order, in bytes, lane = row.
+template <int kBits>
+NEMO_SIMD void ordered_codes(const std::byte* p, I (&low)[4], I (&high)[4]) {
+  for_parts<kBits>([&](auto first, auto shift, auto width) NEMO_SIMD_LAMBDA {
+    constexpr int kWidth = decltype(width)::k;
+    constexpr int kShift = decltype(shift)::k;
+    I vectors[kWidth];
+    for (int v = 0; v < kWidth; ++v) vectors[v] = load_bytes(p + (first.k + v) * kLaneBytes);
+    unroll<8>([&](auto quad) NEMO_SIMD_LAMBDA {
+      constexpr int kQuad = decltype(quad)::k;
+      constexpr int kDown = kQuad / kWidth * kWidth - kShift;  // to the place in a code
+      I bits = vectors[kQuad % kWidth];
+      if constexpr (kDown > 0) bits = shift_right<kDown>(bits);
+      if constexpr (kDown < 0) bits = shift_left<-kDown>(bits);
+      if constexpr (kWidth < 8) bits = and_bits(bits, all_bytes(((1 << kWidth) - 1) << kShift));
+      I& code = kQuad < 4 ? low[kQuad % 4] : high[kQuad % 4];
+      code = kShift == 0 ? bits : or_bits(code, bits);
+    });
+  });
+}
+
+/// quads: 32 codes of a row, a byte each, and their words in a tile.
+template <int kBits>
+NEMO_SIMD void order_codes(const std::uint32_t (&quads)[8], int lane, std::byte* tile) {
+  for_parts<kBits>([&](auto first, auto shift, auto width) NEMO_SIMD_LAMBDA {
+    constexpr int kWidth = decltype(width)::k;
+    constexpr std::uint32_t kMask = ((1u << kWidth) - 1) * 0x01010101u;
+    for (int v = 0; v < kWidth; ++v) {
+      std::uint32_t word = 0;
+      for (int f = 0; f < 8 / kWidth; ++f) {
+        word |= (quads[v + kWidth * f] >> shift.k & kMask) << kWidth * f;
+      }
+      __builtin_memcpy(tile + (first.k + v) * kLaneBytes + 4 * lane, &word, 4);
+    }
+  });
+}
+template <int kBits>
+NEMO_SIMD void codes_of_row(const std::byte* tile, int lane, std::uint32_t (&quads)[8]) {
+  for (std::uint32_t& quad : quads) quad = 0;
+  for_parts<kBits>([&](auto first, auto shift, auto width) NEMO_SIMD_LAMBDA {
+    constexpr int kWidth = decltype(width)::k;
+    constexpr std::uint32_t kMask = ((1u << kWidth) - 1) * 0x01010101u;
+    for (int v = 0; v < kWidth; ++v) {
+      std::uint32_t word = 0;
+      __builtin_memcpy(&word, tile + (first.k + v) * kLaneBytes + 4 * lane, 4);
+      for (int f = 0; f < 8 / kWidth; ++f) {
+        quads[v + kWidth * f] |= (word >> kWidth * f & kMask) << shift.k;
+      }
+    }
+  });
+}
+
+/// FormatKernels::to_kernel_order.
+template <class Codes>
+void planes_to_kernel_order(const WeightRows& from, std::int64_t row0, std::int64_t rows,
+                            const RowsOut& to) noexcept {
+  constexpr int kBits = Eights<Codes>::kBitsEach;
+  const std::int64_t size = scale_bytes(from.planes.type);
+  const std::int64_t groups = size == 0 ? 0 : (from.cols - 1) / from.planes.group + 1;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const MatrixBytes row = from.row(row0 + r0 + lane);
+      std::byte* tile = to.codes + r0 * from.row_bytes;
+      for (std::int64_t c = 0; c < from.cols; c += 32, tile += kBits * kLaneBytes) {
+        std::uint32_t quads[8];
+        for (int i = 0; i < 4; ++i) {
+          const std::uint64_t eight = Eights<Codes>::load(row.codes, c + 8 * i);
+          __builtin_memcpy(quads + 2 * i, &eight, 8);
+        }
+        order_codes<kBits>(quads, lane, tile);
+      }
+      const auto order_scales = [&](const std::byte* plane, std::byte* out) NEMO_SIMD_LAMBDA {
+        for (std::int64_t g = 0; g < groups; ++g) {
+          __builtin_memcpy(out + (g * kLanes + lane) * size, plane + g * size,
+                           static_cast<std::size_t>(size));
+        }
+      };
+      if (row.scales != nullptr) order_scales(row.scales, to.scales + r0 * from.planes.stride);
+      if (row.biases != nullptr) order_scales(row.biases, to.biases + r0 * from.planes.stride);
+    }
+  }
+}
+
+/// FormatKernels::decode_row of rows in kernel order.
+template <class Codes>
+void decode_ordered_planes(const WeightRows& w, std::int64_t r, float* out) noexcept {
+  constexpr int kBits = Eights<Codes>::kBitsEach;
+  const auto lane = static_cast<int>(r % kLanes);
+  const MatrixBytes rows = w.row(r - lane);
+  const Planes& planes = w.planes;
+  const int shift = shift_of(planes);
+  for (std::int64_t c = 0; c < w.cols; c += 32) {
+    std::uint32_t quads[8];
+    codes_of_row<kBits>(rows.codes + c / 32 * kBits * kLaneBytes, lane, quads);
+    for (std::int64_t i = 0; i < 32; ++i) {
+      const std::int64_t at = ((c + i) >> shift) * kLanes + lane;
+      const unsigned code = quads[i / 4] >> (8 * (i % 4)) & 0xffu;
+      // As decode_planar: the product is rounded, then the sum. Through memory, lest the compiler
+      // contracts them.
+      float product = Codes::level(code, planes.levels) * load_scale(planes.type, rows.scales, at);
+      __asm__("" : "+m"(product));
+      out[c + i] =
+          product + (rows.biases == nullptr ? 0.0f : load_scale(planes.type, rows.biases, at));
+    }
+  }
+}
+
+/// Scales [first, first + kLanes) of a plane.
+NEMO_SIMD F scale_lanes(ScaleType type, const std::byte* plane, std::int64_t first) {
+  switch (type) {
+    case ScaleType::f32:
+      return load(reinterpret_cast<const float*>(plane) + first);
+    case ScaleType::f16:
+      return load(reinterpret_cast<const Half*>(plane) + first);
+    case ScaleType::bf16:
+      return load(reinterpret_cast<const BFloat16*>(plane) + first);
+    case ScaleType::e8m0: {
+      const I e = load_byte_words(plane + first);
+      const I smallest = all_words(1 << 22);  // 2^-127 has no exponent of its own
+      return as_floats(greater_words(e, all_words(0), shift_words_left<23>(e), smallest));
+    }
+    case ScaleType::e4m3:
+      return Levels<E4m3Codes>(nullptr)(load_byte_words(plane + first));
+    case ScaleType::none:
+      break;
+  }
+  return F(1.0f);
+}
+
+/// A tile of kernel order, as a block.
+template <class Codes>
+struct OrderedTile {
+  std::byte bytes[4 * Eights<Codes>::kBitsEach];
+  static constexpr int kElements = 32;
+};
+/// kLanes rows from a tile on, as KernelBlocks.
+template <class Codes>
+struct OrderedTiles {
+  static constexpr bool kKernelOrder = true;
+  const std::byte* p;
+  const std::byte* scales;
+  const std::byte* biases;
+  ScaleType type;
+  int shift;  // groups of 2^shift columns
+  std::int64_t column;
+  const CodeLevels<Codes>* levels;
+
+  NEMO_SIMD F scale(const std::byte* plane, std::int64_t group) const {
+    return scale_lanes(type, plane, group * kLanes);
+  }
+  NEMO_SIMD void next() {
+    p += sizeof(OrderedTile<Codes>) * kLanes;
+    column += 32;
+  }
+};
+
+template <class Codes>
+struct Unpack<OrderedTile<Codes>> {
+  using Same = Unpack<typename Tiles<Codes>::Block>;
+  static constexpr int kMaxCode = Same::kMaxCode;
+  static constexpr int kOffset = Same::kOffset;
+  static constexpr int kGroup = Same::kGroup;
+  static constexpr int kInner = 1;
+  static constexpr bool kHasMin = Same::kHasMin;
+  NEMO_SIMD static void scales(const OrderedTiles<Codes>& b, F* scale, F* min) {
+    for (int g = 0; g < 32 / kGroup; ++g) {
+      const std::int64_t group = (b.column + g * kGroup) >> b.shift;
+      scale[g] = b.scale(b.scales, group);
+      min[g] = kHasMin && b.biases != nullptr ? b.scale(b.biases, group) : F(0.0f);
+      b.levels->scale(scale[g], min[g]);
+    }
+  }
+  template <int>
+  NEMO_SIMD static void codes(const OrderedTiles<Codes>& b, int, I (&low)[4], I (&high)[4]) {
+    ordered_codes<Eights<Codes>::kBitsEach>(b.p, low, high);
+    b.levels->codes(low, high);
+  }
+};
+
+/// Planar rows in kernel order, from a row and a column on, as KernelRows.
+template <class Codes>
+struct PlaneRows {
+  using Block = OrderedTile<Codes>;
+  static constexpr bool kKernelOrder = true;
+  const std::byte* data;
+  std::int64_t row_bytes;
+  std::int64_t cols;
+  std::int64_t stride;  // of scales
+  OrderedTiles<Codes> first;
+
+  NEMO_SIMD PlaneRows(const WeightRows& w, const CodeLevels<Codes>& levels)
+      : data(w.data),
+        row_bytes(w.row_bytes),
+        cols(w.cols),
+        stride(w.planes.stride),
+        first{nullptr, w.scales, w.biases, w.planes.type, shift_of(w.planes), 0, &levels} {}
+  NEMO_SIMD PlaneRows from(std::int64_t row, std::int64_t column) const {
+    PlaneRows moved = *this;
+    moved.data += row * row_bytes + kLanes * bytes_of<Block>(column);
+    if (first.scales != nullptr) moved.first.scales += row * stride;
+    if (first.biases != nullptr) moved.first.biases += row * stride;
+    moved.first.column += column;
+    return moved;
+  }
+  NEMO_SIMD OrderedTiles<Codes> blocks() const {
+    OrderedTiles<Codes> tiles = first;
+    tiles.p = data;
+    return tiles;
+  }
+  [[nodiscard]] bool whole(std::int64_t width) const { return width == cols; }
+};
+
+}  // namespace
+}  // namespace nemo

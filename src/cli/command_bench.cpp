@@ -219,7 +219,7 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
     std::fflush(stdout);
   };
   measure_formats(kernels, threads, types, limits, flags.options, [&](const FormatSpeed& s) {
-    print(s.name, is_planar(s.type) ? "planes" : "file", s.file);
+    print(s.name, "file", s.file);
     if (s.kernel) print(s.name, "kernel", *s.kernel);
   });
 }

@@ -416,33 +416,48 @@ TEST_CASE("planes that make no whole tiles keep the float product") {
 }
 
 TEST_CASE("levels of a codebook of any size are rounded to within half a percent of the largest") {
-  const float normal[16] = {-2.7326f, -2.0690f, -1.6180f, -1.2562f, -0.9423f, -0.6568f,
-                            -0.3880f, -0.1284f, 0.1284f,  0.3880f,  0.6568f,  0.9423f,
-                            1.2562f,  1.6180f,  2.0690f,  2.7326f};
+  struct Codebook {
+    DType type;
+    double error;  // of a level, as a part of the largest
+    std::vector<float> levels;
+  };
+  const Codebook codebooks[] = {
+      {DType::turbo2, 0.001, {-1.5104f, -0.4528f, 0.4528f, 1.5104f}},
+      {DType::turbo3,
+       0.003,
+       {-2.1520f, -1.3439f, -0.7560f, -0.2451f, 0.2451f, 0.7560f, 1.3439f, 2.1520f}},
+      {DType::turbo4,
+       0.005,
+       {-2.7326f, -2.0690f, -1.6180f, -1.2562f, -0.9423f, -0.6568f, -0.3880f, -0.1284f, 0.1284f,
+        0.3880f, 0.6568f, 0.9423f, 1.2562f, 1.6180f, 2.0690f, 2.7326f}}};
   for (const Kernels* table : fast_tables()) {
-    const FormatKernels& format = table->format(DType::turbo4);
-    if (format.matmul_q8 == nullptr) continue;
-    for (const float size : {1.0f, 1e-30f, 1e25f, 1e33f}) {
-      INFO(table->name << " levels up to 2.7 * " << size);
-      StoredMatrix m = random_planar(DType::turbo4, 16, 32, 32, ScaleType::none, 1);
-      m.levels.assign(normal, normal + 16);
-      for (float& level : m.levels) level *= size;
-      const auto weights = decoded(select_kernels("reference").format(DType::turbo4), m);
-      // One activation at a time picks one weight.
-      int wrong = 0;
-      for (std::int64_t c = 0; c < 32; ++c) {
-        std::vector<float> x(32, 0.0f);
-        x[at(c)] = 1.0f;
-        const auto acts = pack_activations(*table, ActFormat::q8, x, 32);
-        AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
-        std::vector<float> y(16);
-        format.matmul_q8(m.view(), 0, 16, acts.bytes.data(), acts.stride, 1, y.data(), 16,
-                         scratch.data());
-        for (std::int64_t r = 0; r < 16; ++r) {
-          wrong += !(std::abs(y[at(r)] - weights[at(r * 32 + c)]) < 0.005f * 2.7326f * size);
+    for (const auto& [type, error, levels] : codebooks) {
+      const FormatKernels& format = table->format(type);
+      if (format.matmul_q8 == nullptr) continue;
+      for (const float size : {1.0f, 1e-30f, 1e25f, 1e33f}) {
+        INFO(table->name << " " << info(type).name << " levels times " << size);
+        StoredMatrix m = random_planar(type, 16, 32, 32, ScaleType::none, 1);
+        std::copy(levels.begin(), levels.end(), m.levels.begin());
+        for (float& level : m.levels) level *= size;
+        const auto weights = decoded(select_kernels("reference").format(type), m);
+        const double most = error * static_cast<double>(levels.back() * size);
+        // One activation at a time picks one weight.
+        int wrong = 0;
+        for (std::int64_t c = 0; c < 32; ++c) {
+          std::vector<float> x(32, 0.0f);
+          x[at(c)] = 1.0f;
+          const auto acts = pack_activations(*table, ActFormat::q8, x, 32);
+          AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+          std::vector<float> y(16);
+          format.matmul_q8(m.view(), 0, 16, acts.bytes.data(), acts.stride, 1, y.data(), 16,
+                           scratch.data());
+          for (std::int64_t r = 0; r < 16; ++r) {
+            const double off = static_cast<double>(y[at(r)] - weights[at(r * 32 + c)]);
+            wrong += !(std::abs(off) < most);
+          }
         }
+        CHECK(wrong == 0);
       }
-      CHECK(wrong == 0);
     }
   }
 }

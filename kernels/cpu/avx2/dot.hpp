@@ -16,7 +16,11 @@ NEMO_SIMD I widen_pairs(I shorts) { return _mm256_madd_epi16(shorts, _mm256_set1
 
 /// The largest code of the class that kMaxCode falls in.
 constexpr int dot_class(int max_code) {
-  return max_code <= 15 ? 15 : max_code <= 31 ? 31 : max_code <= 63 ? 63 : 128;
+  return max_code <= 15    ? 15
+         : max_code <= 31  ? 31
+         : max_code <= 63  ? 63
+         : max_code <= 127 ? 127
+                           : 128;
 }
 
 template <int kClass>

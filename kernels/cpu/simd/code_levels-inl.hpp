@@ -41,7 +41,9 @@ struct CodeLevels<TurboCodes<kBits, kType>> {
   I table;
   F unit;
   NEMO_SIMD explicit CodeLevels(const Tiles<TurboCodes<kBits, kType>>& tiles)
-      : table(signed_codes(broadcast_16_bytes(tiles.levels.codes))), unit(tiles.levels.unit) {}
+      : table(broadcast_16_bytes(tiles.levels.codes)), unit(tiles.levels.unit) {
+    if constexpr (Tiles<TurboCodes<kBits, kType>>::Block::kSigned) table = signed_codes(table);
+  }
   NEMO_SIMD void codes(I (&low)[4], I (&high)[4]) const { table_codes(table, low, high); }
   NEMO_SIMD void scale(F& scale, F&) const { scale = scale * unit; }
 };

@@ -1,5 +1,6 @@
 // Maps GGUF tensor names to canonical ones and checks every shape on the way.
 #include "pack_header.hpp"
+#include "pack_planes.hpp"
 
 #include <nemo/base/error.hpp>
 #include <nemo/checkpoint/gguf_checkpoint.hpp>
@@ -50,7 +51,7 @@ bool is_matrix(DType type) {
 
 class GgufCheckpoint final : public Checkpoint {
  public:
-  explicit GgufCheckpoint(Gguf gguf) : gguf_(std::move(gguf)) {
+  explicit GgufCheckpoint(Gguf gguf) : gguf_(std::move(gguf)), planes_(gguf_) {
     path_ = gguf_.name();
     if (auto header = read_pack_header(gguf_)) {
       pack_ = std::move(header->info);
@@ -130,6 +131,15 @@ class GgufCheckpoint final : public Checkpoint {
 
   /// A matrix, or a stack of them, of any weight format.
   void matrix(const std::string& canonical, const std::string& name, const Shape& shape) {
+    if (planes_.contains(name)) {
+      std::vector<std::string_view> used;
+      TensorRef ref = planes_.find(name, shape, used);
+      used_.insert(used.begin(), used.end());
+      ref.name = canonical;
+      ref.scales = side_scales(name, shape);
+      if (in_kernel_order_.contains(name)) ref.lanes = pack_->lanes;
+      return add(std::move(ref));
+    }
     const GgufTensor& tensor = require(name);
     check_shape(tensor, shape);
     check_matrix(tensor);
@@ -158,6 +168,7 @@ class GgufCheckpoint final : public Checkpoint {
   [[nodiscard]] std::vector<float> side_scales(const std::string& name, const Shape& shape);
 
   Gguf gguf_;
+  PlaneTensors planes_;
   std::unordered_set<std::string_view> in_kernel_order_;
   std::unordered_set<std::string_view> used_;
 };

@@ -2,7 +2,7 @@
 #include "gguf_pieces.hpp"
 
 #include "gguf_metadata.hpp"
-#include "stored_bytes.hpp"
+#include "pack_planes.hpp"
 
 #include <nemo/base/error.hpp>
 #include <nemo/io/printable.hpp>
@@ -40,28 +40,28 @@ std::uint32_t file_type(const Checkpoint& checkpoint) {
 
 }  // namespace
 
-std::vector<GgufPiece> gguf_pieces(const Checkpoint& checkpoint) {
+std::vector<GgufPiece> gguf_pieces(const Checkpoint& checkpoint, PlanePieces* planes) {
   const TensorNames names(checkpoint.config());
   std::vector<GgufPiece> pieces;
   for (const TensorRef& tensor : checkpoint.tensors()) {
     const LayoutTensor layout = names.of(tensor);
-    if (tensor.side.planes.type != ScaleType::none || tensor.side.planes.levels != nullptr ||
-        tensor.type == DType::e4m3 || tensor.type == DType::e2m1) {
-      refuse(tensor);
-    }
-    // Readers expect floats for what is not a matrix.
-    if (!layout.is_matrix()) {
+    if (is_planar(tensor.type)) {
+      if (planes == nullptr) refuse(tensor);
+      planes->add(tensor, layout, pieces);
+    } else if (!layout.is_matrix()) {  // readers expect floats
       pieces.emplace_back(layout.name, layout.dims, read_floats(tensor));
       continue;
+    } else {
+      pieces.emplace_back(layout.name, tensor.type, layout.dims,
+                          plane_bytes(tensor, StoredPlane::codes, 0, tensor.count()));
     }
-    pieces.emplace_back(layout.name, tensor.type, layout.dims,
-                        plane_bytes(tensor, StoredPlane::codes, 0, tensor.count()));
     if (tensor.scales.empty()) continue;
     // The second scale of NVFP4.
     const std::string stem = layout.name.substr(0, layout.name.rfind('.'));
     const auto count = static_cast<std::int64_t>(tensor.scales.size());
     pieces.emplace_back(stem + ".scale", std::vector{count}, tensor.scales);
   }
+  if (planes != nullptr) planes->finish(pieces);
   return pieces;
 }
 

@@ -2,6 +2,8 @@
 // lie.
 #pragma once
 
+#include "stored_bytes.hpp"
+
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/io/gguf_writer.hpp>
 
@@ -20,6 +22,8 @@ struct GgufPiece {
   std::vector<std::int64_t> dims;                // contiguous first
   std::vector<std::span<const std::byte>> runs;  // its bytes, one run after the other
   std::vector<float> values = {};                // of small tensors, which become floats
+  const TensorRef* planar = nullptr;             // in packs: the matrix that `plane` belongs to
+  StoredPlane plane = StoredPlane::codes;
 
   GgufPiece(std::string n, DType t, std::vector<std::int64_t> d,
             std::vector<std::span<const std::byte>> r)
@@ -33,9 +37,12 @@ struct GgufPiece {
   GgufPiece& operator=(GgufPiece&&) = default;
 };
 
-/// All tensors of a checkpoint. Throws Error{unsupported} for those that no GGUF can hold
-/// unchanged.
-[[nodiscard]] std::vector<GgufPiece> gguf_pieces(const Checkpoint& checkpoint);
+class PlanePieces;
+
+/// All tensors of a checkpoint, planar ones by `planes`. Throws Error{unsupported} for them if that
+/// is null, since no GGUF can hold them unchanged.
+[[nodiscard]] std::vector<GgufPiece> gguf_pieces(const Checkpoint& checkpoint,
+                                                 PlanePieces* planes = nullptr);
 
 /// Sizes, tokenizer, template, sampling defaults. Returns what was left out, in sentences.
 std::vector<std::string> put_gguf_model(GgufWriter& writer, const Checkpoint& checkpoint);

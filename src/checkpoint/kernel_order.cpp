@@ -35,6 +35,20 @@ WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept {
   return {own.codes, row, tensor.cols(), own.scales, own.biases, tensor.side.planes, tensor.lanes};
 }
 
+void order_rows(const Kernels& kernels, const TensorRef& tensor, std::int64_t first,
+                std::int64_t rows, const RowsOut& to) {
+  for_matrices(
+      tensor, first, rows,
+      [&](const WeightRows& from, std::int64_t row, std::int64_t count, std::int64_t done) {
+        const auto at = [&](std::byte* plane) {
+          return plane == nullptr ? nullptr : plane + done * from.planes.stride;
+        };
+        kernels.format(tensor.type)
+            .to_kernel_order(from, row, count,
+                             {to.codes + done * from.row_bytes, at(to.scales), at(to.biases)});
+      });
+}
+
 std::int64_t kernel_order(const Kernels& kernels) noexcept {
   std::int64_t lanes = 0;
   for (const DTypeInfo& type : all_dtypes()) {

@@ -1,6 +1,7 @@
 // Writing and verifying packs, both in one parallel pass over chunks of rows.
 #include "gguf_pieces.hpp"
 #include "pack_header.hpp"
+#include "pack_planes.hpp"
 #include "row_chunks.hpp"
 
 #include <nemo/base/aligned.hpp>
@@ -37,17 +38,6 @@ void check_paths(const fs::path& model, const fs::path& out, bool replace) {
     throw Error(ErrorCode::usage, in_quotes(out.string()) +
                                       " is or may be part of the model; name a new file, best one "
                                       "that ends in .nemo");
-  }
-}
-
-void require_blocks(const Checkpoint& checkpoint) {
-  for (const TensorRef& tensor : checkpoint.tensors()) {
-    if (!is_planar(tensor.type)) continue;
-    throw Error(ErrorCode::unsupported,
-                checkpoint.path() + ": tensor " + in_quotes(tensor.stored) + " is stored as " +
-                    stored_form(tensor) +
-                    ", with scales apart, which packs do not hold; loading copies such matrices "
-                    "into kernel order where that is quick, or with --repack on");
   }
 }
 
@@ -88,6 +78,38 @@ std::span<const std::byte> gathered(const std::vector<std::span<const std::byte>
   return buffer.span().first(done);
 }
 
+/// Bytes of one row of all planes.
+std::int64_t all_planes(const TensorRef& tensor) {
+  return row_bytes(tensor.type, tensor.cols()) + tensor.side.row_bytes();
+}
+
+/// A chunk of a tensor of blocks in kernel order, from `source`.
+std::span<const std::byte> ordered_blocks(const Kernels& kernels, const GgufPiece& piece,
+                                          const RowChunk& chunk, std::span<const std::byte> source,
+                                          AlignedBuffer<std::byte>& buffer) {
+  buffer.reserve_discard(source.size());
+  const WeightRows rows{source.data(), chunk.row_bytes, piece.dims[0]};
+  kernels.format(piece.type).to_kernel_order(rows, 0, chunk.rows, {buffer.data()});
+  return buffer.span().first(source.size());
+}
+
+/// A chunk of one plane of a planar tensor in kernel order; the others are made and dropped.
+std::span<const std::byte> ordered_plane(const Kernels& kernels, const GgufPiece& piece,
+                                         const RowChunk& chunk, AlignedBuffer<std::byte>& buffer) {
+  const TensorRef& tensor = *piece.planar;
+  const std::int64_t codes = chunk.rows * row_bytes(tensor.type, tensor.cols());
+  const std::int64_t scales = chunk.rows * tensor.side.planes.stride;
+  buffer.reserve_discard(static_cast<std::size_t>(codes + 2 * scales));
+  RowsOut out{buffer.data()};
+  if (scales > 0) out.scales = out.codes + codes;
+  if (tensor.side.row_bytes() > tensor.side.planes.stride) out.biases = out.scales + scales;
+  order_rows(kernels, tensor, chunk.first_row, chunk.rows, out);
+  const std::byte* plane = piece.plane == StoredPlane::codes    ? out.codes
+                           : piece.plane == StoredPlane::scales ? out.scales
+                                                                : out.biases;
+  return {plane, static_cast<std::size_t>(chunk.rows * chunk.row_bytes)};
+}
+
 /// Sums of hashes that threads add to.
 class Checksums {
  public:
@@ -113,13 +135,28 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
   }
   const auto checkpoint = open_checkpoint(model);
   require_file_order(*checkpoint);
-  require_blocks(*checkpoint);
   check_paths(model, out, options.replace);
 
-  std::vector<std::string> names;
-  std::unordered_set<std::string_view> packed;
+  std::optional<Gguf> gguf;
+  std::vector<GgufPiece> pieces;
+  PlanePieces planes;
+  if (is_model_folder(model)) {
+    pieces = gguf_pieces(*checkpoint, &planes);
+  } else {
+    gguf = Gguf::open(model);
+    pieces = pieces_of(*gguf);
+  }
+  std::unordered_set<const TensorRef*> planar;
+  std::unordered_set<std::string_view> stored;
   for (const TensorRef* tensor : kernel_order_tensors(*checkpoint, kernels)) {
-    if (packed.insert(tensor->stored).second) names.push_back(tensor->stored);
+    is_planar(tensor->type) ? (void)planar.insert(tensor) : (void)stored.insert(tensor->stored);
+  }
+  const auto is_packed = [&](const GgufPiece& piece) {
+    return piece.planar != nullptr ? planar.contains(piece.planar) : stored.contains(piece.name);
+  };
+  std::vector<std::string> names;
+  for (const GgufPiece& piece : pieces) {
+    if (piece.plane == StoredPlane::codes && is_packed(piece)) names.push_back(piece.name);
   }
   PackReport report;
   report.info = {lanes, source_name(model), cpu_name(), names.size()};
@@ -129,16 +166,13 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
   writer.add_string(kPackSourceKey, report.info.source);
   writer.add_string(kPackCpuKey, report.info.cpu);
   writer.add_strings(kPackTensorsKey, names);
-
-  std::optional<Gguf> gguf;
-  std::vector<GgufPiece> pieces;
-  if (is_model_folder(model)) {
-    report.notes = put_gguf_model(writer, *checkpoint);
-    pieces = gguf_pieces(*checkpoint);
-  } else {
-    gguf = Gguf::open(model);
+  if (const std::string text = planes.description(); !text.empty()) {
+    writer.add_string(kPackPlanesKey, text);
+  }
+  if (gguf) {
     writer.add_keys(*gguf, kPackKeys);
-    pieces = pieces_of(*gguf);
+  } else {
+    report.notes = put_gguf_model(writer, *checkpoint);
   }
   std::vector<RowChunk> chunks;
   std::uint64_t total = 0;
@@ -147,7 +181,10 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
     const std::uint64_t bytes =
         writer.tensor_bytes(writer.add_tensor(piece.name, piece.type, piece.dims));
     const std::int64_t row = row_bytes(piece.type, piece.dims[0]);
-    add_chunks(i, static_cast<std::int64_t>(bytes) / row, row, chunks);
+    const std::size_t first = chunks.size();
+    add_chunks(i, static_cast<std::int64_t>(bytes) / row,
+               piece.planar == nullptr ? row : all_planes(*piece.planar), chunks);
+    for (std::size_t c = first; c < chunks.size(); ++c) chunks[c].row_bytes = row;
     total += bytes;
   }
   const auto count = static_cast<std::int64_t>(1 + pieces.size());
@@ -162,11 +199,9 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
     AlignedBuffer<std::byte> in_a_row, ordered;
     const auto source = gathered(piece.runs, offset, size, in_a_row);
     auto bytes = source;
-    if (packed.contains(piece.name)) {
-      ordered.reserve_discard(size);
-      const WeightRows rows{source.data(), chunk.row_bytes, piece.dims[0]};
-      kernels.format(piece.type).to_kernel_order(rows, 0, chunk.rows, {ordered.data()});
-      bytes = ordered.span();
+    if (is_packed(piece)) {
+      bytes = piece.planar != nullptr ? ordered_plane(kernels, piece, chunk, ordered)
+                                      : ordered_blocks(kernels, piece, chunk, source, ordered);
     }
     writer.write(chunk.piece, offset, bytes);
     sums.add(chunk, bytes);

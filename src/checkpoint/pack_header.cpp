@@ -34,7 +34,7 @@ std::optional<PackHeader> read_pack_header(const Gguf& gguf) {
     return std::nullopt;
   }
   const std::int64_t version = gguf.get_int(kPackVersionKey);
-  if (version != kPackVersion) {
+  if (version < 1 || version > kPackVersion) {
     throw Error(ErrorCode::unsupported,
                 gguf.name() + ": pack version " + std::to_string(version) +
                     " is not supported; make it again with this version of nemo pack");

@@ -11,7 +11,8 @@
 
 namespace nemo {
 
-inline constexpr std::uint32_t kPackVersion = 1;
+/// 1: block formats only.
+inline constexpr std::uint32_t kPackVersion = 2;
 inline constexpr std::string_view kPackKeys = "nemo.pack.";
 inline constexpr std::string_view kPackVersionKey = "nemo.pack.version";
 inline constexpr std::string_view kPackOrderKey = "nemo.pack.order";

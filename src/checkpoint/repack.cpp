@@ -5,8 +5,6 @@
 #include <nemo/checkpoint/kernel_order.hpp>
 #include <nemo/checkpoint/memory_plan.hpp>
 
-#include <algorithm>
-
 namespace nemo {
 
 std::int64_t bytes_of(std::span<const TensorRef* const> tensors) noexcept {
@@ -47,28 +45,23 @@ Repacked repack(const Checkpoint& checkpoint, std::span<const TensorRef* const> 
   const auto total = static_cast<std::uint64_t>(bytes_of(tensors));
   write_chunks(chunks, threads, total, progress, [&](const RowChunk& chunk) {
     const TensorRef& tensor = *tensors[chunk.piece];
-    const RowsOut& out = places[chunk.piece];
-    const std::int64_t end = chunk.first_row + chunk.rows;
-    for (std::int64_t row = chunk.first_row, next = row; row < end; row = next) {
-      const std::int64_t index = row / tensor.rows();
-      next = std::min(end, (index + 1) * tensor.rows());
-      const WeightRows from = rows_of(tensor, index);
-      const std::int64_t first = row - index * tensor.rows();
-      const auto at = [&](std::byte* plane) {
-        return plane == nullptr ? nullptr : plane + row * from.planes.stride;
-      };
-      kernels.format(tensor.type)
-          .to_kernel_order(from, first, next - row,
-                           {out.codes + row * from.row_bytes, at(out.scales), at(out.biases)});
-      const auto copied = [&](const std::byte* plane, std::int64_t stride) {
-        if (plane == nullptr) return;
-        checkpoint.dont_need(
-            {plane + first * stride, static_cast<std::size_t>((next - row) * stride)});
-      };
-      copied(from.data, from.row_bytes);
-      copied(from.scales, from.planes.stride);
-      copied(from.biases, from.planes.stride);
-    }
+    RowsOut out = places[chunk.piece];
+    const std::int64_t stride = tensor.side.planes.stride;
+    out.codes += chunk.first_row * row_bytes(tensor.type, tensor.cols());
+    if (out.scales != nullptr) out.scales += chunk.first_row * stride;
+    if (out.biases != nullptr) out.biases += chunk.first_row * stride;
+    order_rows(kernels, tensor, chunk.first_row, chunk.rows, out);
+    for_matrices(
+        tensor, chunk.first_row, chunk.rows,
+        [&](const WeightRows& from, std::int64_t row, std::int64_t count, std::int64_t) {
+          const auto copied = [&](const std::byte* plane, std::int64_t bytes) {
+            if (plane == nullptr) return;
+            checkpoint.dont_need({plane + row * bytes, static_cast<std::size_t>(count * bytes)});
+          };
+          copied(from.data, from.row_bytes);
+          copied(from.scales, stride);
+          copied(from.biases, stride);
+        });
   });
   return copy;
 }

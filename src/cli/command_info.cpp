@@ -145,8 +145,6 @@ void Report::set_order(const Checkpoint& checkpoint) {
            {"kernel_order", order_name(kernel_order(kernels))},
            {"matrices", tensors.size()},
            {"bytes", bytes_of(tensors)},
-           {"packable", std::ranges::none_of(checkpoint.tensors(),
-                                             [](const auto& t) { return is_planar(t.type); })},
            {"repack", !tensors.empty() && worth_repacking(bytes_of(tensors))}};
 }
 
@@ -163,8 +161,7 @@ std::string order_text(const Json& order) {
                            " in order " + order["kernel_order"].get<std::string>() + " of " +
                            kernels;
   if (order["repack"]) return "loading copies " + copy + " (run: with --repack on)";
-  return "file; --repack on would copy " + copy +
-         (order["packable"] ? ", nemo pack does so once" : "");
+  return "file; --repack on would copy " + copy + ", nemo pack does so once";
 }
 
 Report report_file(const InfoFlags& flags) {

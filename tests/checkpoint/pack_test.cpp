@@ -12,6 +12,8 @@
 #include <nemo/io/gguf_writer.hpp>
 #include <nemo/model/weights.hpp>
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -189,15 +191,18 @@ TEST_CASE("kernel order changes no bit of a logit, packed or copied while loadin
   }
 }
 
-TEST_CASE("folders copied into kernel order keep every bit of a logit, planes and pieces alike") {
+TEST_CASE(
+    "folders in kernel order keep every bit of a logit, copied or packed, planes and pieces "
+    "alike") {
   const test::TemporaryFolder folder("repack-folders");
   std::vector<fs::path> models;
   for (const auto& entry :
        fs::directory_iterator(fs::path(NEMO_SOURCE_DIR) / "tests/data/folders")) {
     models.push_back(entry.path());
   }
-  for (const char* recipe : {"mlx-q2g64", "mlx-q3g32", "mlx-q4g64", "mlx-q5g64", "mlx-q6g64",
-                             "mlx-q8g64", "mlx-mxfp4", "hf-nvfp4", "tq3-g64", "tq4-g64"}) {
+  for (const char* recipe :
+       {"mlx-q2g64", "mlx-q3g32", "mlx-q4g64", "mlx-q5g64", "mlx-q6g64", "mlx-q8g64", "mlx-mxfp4",
+        "mlx-mxfp8", "hf-fp8", "hf-nvfp4", "tq3-g64", "tqTe-g64"}) {
     models.push_back(folder / recipe);
     write_synthetic_directory(models.back(), synth_config("tiny", 4), find_directory_recipe(recipe),
                               {}, true);
@@ -208,14 +213,21 @@ TEST_CASE("folders copied into kernel order keep every bit of a logit, planes an
       INFO(kernels->name << " " << model);
       const auto checkpoint = open_checkpoint(model);
       const auto tensors = kernel_order_tensors(*checkpoint, *kernels);
-      if (tensors.empty()) continue;
-      ++copied;
+      const fs::path file = folder / (model.filename().string() + ".nemo");
+      fs::remove(file);
+      const PackReport report = pack(model, file, *kernels);
+      CHECK(report.info.matrices == tensors.size());
+      CHECK(verify_pack(file, {}).tensors == report.tensors);
+      CHECK(open_checkpoint(file)->ignored().empty());
       // All experts of this one lie in tensors of their own.
       if (model.filename() == "hf-nvfp4") {
         CHECK(std::ranges::any_of(tensors, [](const auto* t) { return !t->side.parts.empty(); }));
       }
       const auto plain = logits(model, *kernels, Repack::off, 1);
       CHECK(std::all_of(plain.begin(), plain.end(), [](float x) { return std::isfinite(x); }));
+      CHECK(plain == logits(file, *kernels, Repack::off, 2));
+      if (tensors.empty()) continue;
+      ++copied;
       CHECK(plain == logits(model, *kernels, Repack::on, 2));
     }
     CHECK(copied >= 11);
@@ -317,11 +329,6 @@ TEST_CASE("what cannot be packed is refused before anything is written") {
              Contains("reference") && Contains("--kernels"));
   CHECK(!fs::exists(out));
   for (const Kernels* kernels : ordered_kernels()) {
-    const fs::path mlx = folder / "mlx";
-    write_synthetic_directory(mlx, synth_config("tiny", 2), find_directory_recipe("mlx-q4g64"), {},
-                              true);
-    CHECK_THAT(message_of([&] { pack(mlx, out, *kernels); }, ErrorCode::unsupported),
-               Contains("affine 4 g64") && Contains("--repack on"));
     fs::copy_file(kModel, folder / "own.nemo", fs::copy_options::overwrite_existing);
     const auto over = [&](const fs::path& model, const fs::path& to, bool replace) {
       return [&folder, model, to, replace, kernels] {
@@ -349,6 +356,48 @@ TEST_CASE("what cannot be packed is refused before anything is written") {
     CHECK(!fs::exists(folder / "c"));
     fs::remove(out);
   }
+}
+
+TEST_CASE("planes of a pack that its header describes wrongly are refused") {
+  const test::TemporaryFolder folder("pack-planes");
+  const fs::path good = folder / "good.nemo", bad = folder / "bad.nemo";
+  write_synthetic_directory(folder / "tq", synth_config("tiny", 4),
+                            find_directory_recipe("tq3-g64"), {}, true);
+  const auto tables = ordered_kernels();
+  if (tables.empty()) return;
+  pack(folder / "tq", good, *tables.front());
+  const Gguf gguf = Gguf::open(good);
+  using Json = nlohmann::ordered_json;
+  const Json described = Json::parse(*gguf.find_string("nemo.pack.planes"));
+  const std::string name = described.begin().key();
+  const auto with_planes = [&](const std::function<void(Json&)>& edit, const char* without = "") {
+    Json json = described;
+    edit(json);
+    rewrite(good, bad, with("nemo.pack.planes", json.dump().c_str()), without);
+    return refusal(bad);
+  };
+  rewrite(good, bad, unchanged);
+  CHECK(open_checkpoint(bad)->pack() != nullptr);
+  for (const char* wrong :
+       {R"({"type": "AFFINE7"})", R"({"type": "Q4_0"})", R"({"type": 3})", R"({"scales": "F64"})",
+        R"({"group": 0})", R"({"group": "64"})", R"({"group": -64})", R"({"biases": 1})",
+        R"({"levels": 5})", R"({"levels": ""})", R"({"scales": "none", "biases": true})"}) {
+    INFO(wrong);
+    CHECK_THAT(with_planes([&](Json& json) { json[name].update(Json::parse(wrong)); }),
+               Contains(name) && Contains("make the pack again"));
+  }
+  for (const char* wrong :
+       {R"({"type": "TURBO2"})", R"({"group": 32})", R"({"scales": "F32"})", R"({"biases": true})",
+        R"({"levels": "no.levels"})", R"({"signs": "no.signs"})"}) {
+    INFO(wrong);
+    CHECK_THAT(with_planes([&](Json& json) { json[name].update(Json::parse(wrong)); }),
+               Contains("is missing") || Contains("must"));
+  }
+  CHECK_THAT(with_planes([](Json& json) { json = "planes"; }), Contains("no JSON object"));
+  CHECK_THAT(with_planes([&](Json& json) { json[name] = 1; }), Contains(name));
+  CHECK_THAT(with_planes([&](Json& json) { json.erase(name); }), Contains(name));
+  const std::string scales = name.substr(0, name.rfind('.')) + ".scales";
+  CHECK_THAT(with_planes([](Json&) {}, scales.c_str()), Contains(scales) && Contains("is missing"));
 }
 
 TEST_CASE("a cancelled pack leaves nothing behind") {
@@ -408,8 +457,10 @@ TEST_CASE("packs whose header contradicts itself are refused") {
     CHECK(refusal(bad) == "no error");
     CHECK_THAT(edited(with("nemo.pack.order", "rows9"), ErrorCode::unsupported),
                Contains("'rows9'") && Contains("nemo pack"));
-    CHECK_THAT(edited(with("nemo.pack.version", 2u), ErrorCode::unsupported),
-               Contains("version 2"));
+    CHECK_THAT(edited(with("nemo.pack.version", 3u), ErrorCode::unsupported),
+               Contains("version 3"));
+    rewrite(file, bad, with("nemo.pack.version", 1u));  // block formats lay the same then
+    CHECK(refusal(bad) == "no error");
     CHECK_THAT(edited(with("nemo.pack.order", 8u)), Contains("nemo.pack.order"));
     CHECK_THAT(edited(with("nemo.pack.tensors", std::vector<std::string>{"gone.weight"})),
                Contains("names 'gone.weight'"));

@@ -10,6 +10,7 @@
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/kernels.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -27,6 +28,24 @@ namespace nemo {
 
 /// One matrix of a tensor.
 [[nodiscard]] WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept;
+
+/// Calls fn(matrix, its first row, rows, done) for rows [first, first + rows) of all matrices of a
+/// tensor, taken as one; `done` counts the rows before.
+template <class Fn>
+void for_matrices(const TensorRef& tensor, std::int64_t first, std::int64_t rows, Fn fn) {
+  for (std::int64_t done = 0; done < rows;) {
+    const std::int64_t index = (first + done) / tensor.rows();
+    const std::int64_t row = first + done - index * tensor.rows();
+    const std::int64_t count = std::min(rows - done, tensor.rows() - row);
+    fn(rows_of(tensor, index), row, count, done);
+    done += count;
+  }
+}
+
+/// Writes rows [first, first + rows) of all matrices of a tensor, taken as one, to `to` in kernel
+/// order; both are multiples of its lanes.
+void order_rows(const Kernels& kernels, const TensorRef& tensor, std::int64_t first,
+                std::int64_t rows, const RowsOut& to);
 
 /// Whether a matrix of `checkpoint` may lie in kernel order at all: it is read by products only,
 /// and its rows (of each expert, of each part of a fused one) come in whole groups.

@@ -33,8 +33,7 @@ struct PackReport {
 
 /// Writes the model at `model` to `out` in the order of `kernels`. Memory stays at a few MiB a
 /// thread. Throws Error{usage} for kernels without an order or when `out` is the model itself,
-/// {unsupported} for models whose scales lie in tensors of their own, which a GGUF's kind of file
-/// has no place for, {io} (before writing when the
+/// {unsupported} for a pack, {io} (before writing when the
 /// disk is too small), {cancelled}; then nothing is left behind.
 PackReport write_pack(const std::filesystem::path& model, const std::filesystem::path& out,
                       const Kernels& kernels, const PackOptions& options);

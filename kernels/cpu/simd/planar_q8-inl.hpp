@@ -94,23 +94,33 @@ void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
       });
 }
 
-/// The products of the integer formats alone.
-template <class... Weights, class... Codes>
-constexpr FormatTable integer_products(BlockList<Weights...>, BlockList<Codes...>) {
+/// A table of the integer formats' products and nothing else: block_product(Block*) gives that of a
+/// block format, planar_product(Codes*) that of a planar one, or null.
+template <class... Blocks, class... Codes, class BlockProduct, class PlanarProduct>
+constexpr FormatTable product_table(BlockList<Blocks...>, BlockList<Codes...>,
+                                    BlockProduct block_product, PlanarProduct planar_product) {
   FormatTable table{};
-  const auto add = [&table]<class Block>(Block*) {
+  const auto add = [&]<class Block>(Block* block) {
     if constexpr (requires { Unpack<Block>::kGroup; }) {
-      table.formats[static_cast<int>(Block::kType)].matmul = q8_matmul<Block>;
+      table.formats[static_cast<int>(Block::kType)].matmul = block_product(block);
     }
   };
-  (add(static_cast<Weights*>(nullptr)), ...);
-  const auto add_planar = [&table]<class C>(C*) {
+  (add(static_cast<Blocks*>(nullptr)), ...);
+  const auto add_planar = [&]<class C>(C* codes) {
     if constexpr (requires { Tiles<C>::kGroup; }) {
-      table.formats[static_cast<int>(C::kType)].matmul_q8 = planar_q8_matmul<C>;
+      table.formats[static_cast<int>(C::kType)].matmul_q8 = planar_product(codes);
     }
   };
   (add_planar(static_cast<Codes*>(nullptr)), ...);
   return table;
+}
+
+/// The products on the vector units.
+template <class Blocks, class Codes>
+constexpr FormatTable integer_products(Blocks blocks, Codes codes) {
+  return product_table(
+      blocks, codes, []<class Block>(Block*) -> Matmul { return q8_matmul<Block>; },
+      []<class C>(C*) -> Matmul { return planar_q8_matmul<C>; });
 }
 
 }  // namespace

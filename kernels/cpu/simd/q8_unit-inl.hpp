@@ -283,26 +283,19 @@ void planar_unit_matmul(const WeightRows& w, std::int64_t row0, std::int64_t row
   Unit::release();
 }
 
-/// The products of the integer formats; all other entries are empty. Affine codes of 8 bits stay
-/// with the vector units: a unit of signed bytes would need other mins than theirs.
-template <class Unit, class... Blocks, class... Codes>
-constexpr FormatTable unit_products(BlockList<Blocks...>, BlockList<Codes...>) {
-  FormatTable table{};
-  const auto add = [&table]<class Block>(Block*) {
-    if constexpr (requires { Unpack<Block>::kGroup; }) {
-      table.formats[static_cast<int>(Block::kType)].matmul = unit_matmul<Block, Unit>;
-    }
-  };
-  (add(static_cast<Blocks*>(nullptr)), ...);
-  const auto add_planar = [&table]<class C>(C*) {
-    if constexpr (requires { Tiles<C>::kGroup; }) {
-      if constexpr (!std::is_same_v<typename Tiles<C>::Block, AffineTile<128>>) {
-        table.formats[static_cast<int>(C::kType)].matmul_q8 = planar_unit_matmul<C, Unit>;
-      }
-    }
-  };
-  (add_planar(static_cast<Codes*>(nullptr)), ...);
-  return table;
+/// The products of the integer formats. Affine codes of 8 bits stay with the vector units: a unit
+/// of signed bytes would need other mins than theirs.
+template <class Unit, class Blocks, class Codes>
+constexpr FormatTable unit_products(Blocks blocks, Codes codes) {
+  return product_table(
+      blocks, codes, []<class Block>(Block*) -> Matmul { return unit_matmul<Block, Unit>; },
+      []<class C>(C*) -> Matmul {
+        if constexpr (std::is_same_v<typename Tiles<C>::Block, AffineTile<128>>) {
+          return nullptr;
+        } else {
+          return planar_unit_matmul<C, Unit>;
+        }
+      });
 }
 
 }  // namespace

@@ -99,7 +99,9 @@ std::span<const std::byte> ordered_plane(const Kernels& kernels, const GgufPiece
   const TensorRef& tensor = *piece.planar;
   const std::int64_t codes = chunk.rows * row_bytes(tensor.type, tensor.cols());
   const std::int64_t scales = chunk.rows * tensor.side.planes.stride;
-  buffer.reserve_discard(static_cast<std::size_t>(codes + 2 * scales));
+  const auto size = static_cast<std::size_t>(codes + 2 * scales);
+  buffer.reserve_discard(size);
+  std::memset(buffer.data(), 0, size);  // kernel order has no padding within rows, so some is left
   RowsOut out{buffer.data()};
   if (scales > 0) out.scales = out.codes + codes;
   if (tensor.side.row_bytes() > tensor.side.planes.stride) out.biases = out.scales + scales;
@@ -149,7 +151,11 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
   std::unordered_set<const TensorRef*> planar;
   std::unordered_set<std::string_view> stored;
   for (const TensorRef* tensor : kernel_order_tensors(*checkpoint, kernels)) {
-    is_planar(tensor->type) ? (void)planar.insert(tensor) : (void)stored.insert(tensor->stored);
+    if (is_planar(tensor->type)) {
+      planar.insert(tensor);
+    } else {
+      stored.insert(tensor->stored);
+    }
   }
   const auto is_packed = [&](const GgufPiece& piece) {
     return piece.planar != nullptr ? planar.contains(piece.planar) : stored.contains(piece.name);

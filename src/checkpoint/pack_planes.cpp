@@ -119,7 +119,9 @@ PlaneTensors::PlaneTensors(const Gguf& gguf) : gguf_(gguf) {
   };
   const Json all = Json::parse(*text, nullptr, false);
   if (!all.is_object()) gguf.fail("key " + in_quotes(kPackPlanesKey) + " is no JSON object");
-  for (const auto& [name, json] : all.items()) {
+  for (const auto& item : all.items()) {
+    const std::string& name = item.key();
+    const Json& json = item.value();
     if (!json.is_object()) refuse(name);
     const auto text_of = [&](const char* key) {
       const auto at = json.find(key);

@@ -219,6 +219,10 @@ TEST_CASE(
       CHECK(report.info.matrices == tensors.size());
       CHECK(verify_pack(file, {}).tensors == report.tensors);
       CHECK(open_checkpoint(file)->ignored().empty());
+      const auto written = test::read_bytes(file);
+      fs::remove(file);
+      pack(model, file, *kernels);
+      CHECK(test::read_bytes(file) == written);
       // All experts of this one lie in tensors of their own.
       if (model.filename() == "hf-nvfp4") {
         CHECK(std::ranges::any_of(tensors, [](const auto* t) { return !t->side.parts.empty(); }));

@@ -99,7 +99,8 @@ void check(const Kernels& table, const FormatKernels::Product& product, const St
   std::mt19937 splits(seed);
   fuzz_require(same_bits(multiply(product.matmul, m, a, tokens, m.rows, &splits), whole),
                "products do not depend on how they are split over calls");
-  if (format.lanes != 0) {
+  // Kernel order has one road, that of int8 activations where planes have two.
+  if (format.lanes_of(m.view()) != 0 && product.act == format.product(m.view()).act) {
     const StoredMatrix ordered = in_kernel_order(format, m);
     auto expected = whole;
     for (std::int64_t t = 0; t < tokens; ++t) {

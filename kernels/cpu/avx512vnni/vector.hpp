@@ -40,8 +40,8 @@ constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
 // Row vectors and tokens that share one pass over int8 panels: 8 int32 + 8 float accumulators +
 // codes.
-constexpr int kPanelRows = 1;
-constexpr int kPanelTokens = 8;
+constexpr int kPanelRows = 2;
+constexpr int kPanelTokens = 6;
 // Query rows that share one pass over a packed KV tile: 16 int32 accumulators hide the latency.
 constexpr int kKvRows = 16;
 

@@ -17,13 +17,15 @@ constexpr std::int64_t kKeyDim = 128;      // kStrip keys: 8 KiB, or 32 where 64
 constexpr std::int64_t kValueTokens = 32;  // 16 KiB of values
 constexpr std::int64_t kValueDim = 128;
 static_assert(kValueDim % kStrip == 0);
-// Rows of the cache are short runs far apart, which hardware does not foresee: fetched this many
-// rows ahead. Behind the last row nothing happens.
+// Hardware does not foresee well what is read sixteen rows at a time: fetched this many rows ahead.
+// Behind the last row nothing happens.
 constexpr std::int64_t kRowsAhead = 64;
 
-NEMO_SIMD void fetch_ahead(const Half* row, std::int64_t ld, std::int64_t dim) {
-  const auto* at = reinterpret_cast<const std::byte*>(row + kRowsAhead * ld);
-  for (std::int64_t i = 0; i < 2 * dim; i += 64) __builtin_prefetch(at + i, 0, 3);
+/// `count` rows behind those, to be read during a product of `steps` steps, if any.
+NEMO_SIMD Ahead rows_ahead(const Half* row, std::int64_t ld, std::int64_t count,
+                           std::int64_t steps) {
+  if (steps == 0) return {};
+  return {reinterpret_cast<const std::byte*>(row + kRowsAhead * ld), 2 * count * ld, steps};
 }
 
 /// out[c * kStrip + t] = k[t * ldk + c] for `dim` elements of kLanes keys.
@@ -44,7 +46,6 @@ NEMO_SIMD void expand_key_strip(const Half* k, std::int64_t ldk, std::int64_t to
                                 std::int64_t dim, float* out) {
   for (std::int64_t t = 0; t < tokens; t += kLanes) {
     if (t + kLanes <= tokens) {
-      for (std::int64_t r = t; r < t + kLanes; ++r) fetch_ahead(k + r * ldk, ldk, dim);
       expand_keys(k + t * ldk, ldk, dim, out + t);
       continue;
     }
@@ -66,7 +67,9 @@ void scores_half(const float* q, std::int64_t ldq, std::int64_t rows, const Half
     for (std::int64_t c = 0; c < dim; c += kKeyDim) {
       const std::int64_t width = dim - c < kKeyDim ? dim - c : kKeyDim;
       expand_key_strip(k + t * ldk + c, ldk, count, width, keys);
-      strip_product(rows, count, width, q + c, ldq, keys, 0, scores + t, lds, c > 0);
+      const std::int64_t steps = c == 0 ? strip_steps(rows, count, width) : 0;
+      strip_product(rows, count, width, q + c, ldq, keys, 0, scores + t, lds, c > 0,
+                    rows_ahead(k + t * ldk, ldk, count, steps));
     }
   }
 }
@@ -81,13 +84,14 @@ void mix_half(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
       const std::int64_t width = dim - c < kValueDim ? dim - c : kValueDim;
       for (std::int64_t r = 0; r < count; ++r) {
         const Half* row = v + (t + r) * ldv + c;
-        fetch_ahead(row, ldv, width);
         for_lanes(width, [&](auto at) NEMO_SIMD_LAMBDA {
           float* strip = values + at.i / kStrip * kStripFloats + r * kStrip;
           store(at.load(row), strip + at.i % kStrip);
         });
       }
-      strip_product(rows, width, count, p + t, ldp, values, kStripFloats, out + c, ldo, true);
+      const std::int64_t steps = c == 0 ? strip_steps(rows, width, count) : 0;
+      strip_product(rows, width, count, p + t, ldp, values, kStripFloats, out + c, ldo, true,
+                    rows_ahead(v + t * ldv, ldv, count, steps));
     }
   }
 }

@@ -5,7 +5,7 @@
 // size.
 #pragma once
 
-#include "lanes-inl.hpp"
+#include "ahead-inl.hpp"
 
 namespace nemo {
 namespace {
@@ -18,17 +18,22 @@ constexpr std::int64_t kPackFloats = 8192;
 // would fall on the same few lines of L1.
 constexpr std::int64_t kStrip = kTileVectors * kLanes;
 constexpr std::int64_t kWideStride = 512;  // floats; rows closer than that spread well enough
+// Columns of A to a step of reading ahead.
+constexpr std::int64_t kAheadStep = 4;
+constexpr std::int64_t ahead_steps(std::int64_t k) { return (k + kAheadStep - 1) / kAheadStep; }
 
 /// c[i, to] (+)= sum_p a[i*rs + p*cs] * b[p, from] for i < kRows over kVectors vectors.
 template <int kRows, int kVectors, class From, class To>
 NEMO_SIMD void outer_tile(From from, To to, std::int64_t k, const float* a, std::int64_t rs,
                           std::int64_t cs, const float* b, std::int64_t ldb, float* c,
-                          std::int64_t ldc, bool accumulate) {
+                          std::int64_t ldc, bool accumulate, const Ahead& ahead) {
+  const std::byte* line = ahead.at;
   F acc[kRows][kVectors];
   for (auto& row : acc) {
     for (F& v : row) v = F(0.0f);
   }
   for (std::int64_t p = 0; p < k; ++p) {
+    if (p % kAheadStep == 0) ahead.fetch(line);
     F vb[kVectors];
     for (int j = 0; j < kVectors; ++j) vb[j] = from.load(b + p * ldb + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
@@ -48,12 +53,14 @@ NEMO_SIMD void outer_tile(From from, To to, std::int64_t k, const float* a, std:
 template <int kVectors, int kRows, class From, class To>
 NEMO_SIMD void outer_rest(std::int64_t rows, From from, To to, std::int64_t k, const float* a,
                           std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
-                          float* c, std::int64_t ldc, bool accumulate) {
+                          float* c, std::int64_t ldc, bool accumulate, Ahead& ahead) {
   if constexpr (kRows > 1) {
     if (rows == kRows - 1) {
-      outer_tile<kRows - 1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+      outer_tile<kRows - 1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate, ahead);
+      ahead.advance(ahead_steps(k));
     } else {
-      outer_rest<kVectors, kRows - 1>(rows, from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+      outer_rest<kVectors, kRows - 1>(rows, from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate,
+                                      ahead);
     }
   }
 }
@@ -62,14 +69,15 @@ NEMO_SIMD void outer_rest(std::int64_t rows, From from, To to, std::int64_t k, c
 template <int kVectors, class From, class To>
 NEMO_SIMD void outer_columns(From from, To to, std::int64_t m, std::int64_t k, const float* a,
                              std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
-                             float* c, std::int64_t ldc, bool accumulate) {
+                             float* c, std::int64_t ldc, bool accumulate, Ahead& ahead) {
   std::int64_t i = 0;
   for (; i + kTileRows <= m; i += kTileRows) {
     outer_tile<kTileRows, kVectors>(from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
-                                    accumulate);
+                                    accumulate, ahead);
+    ahead.advance(ahead_steps(k));
   }
   outer_rest<kVectors, kTileRows>(m - i, from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
-                                  accumulate);
+                                  accumulate, ahead);
 }
 
 /// outer_columns of the same columns of b and c, copied together first where that pays.
@@ -78,8 +86,9 @@ NEMO_SIMD void outer_columns_of(Lanes at, std::int64_t m, std::int64_t k, const 
                                 std::int64_t rs, std::int64_t cs, const float* b, std::int64_t ldb,
                                 float* c, std::int64_t ldc, bool accumulate) {
   constexpr std::int64_t kWidth = kVectors * kLanes;
+  Ahead none;
   if (ldb < kWideStride || m < 16 || k * kWidth > kPackFloats) {
-    outer_columns<kVectors>(at, at, m, k, a, rs, cs, b, ldb, c, ldc, accumulate);
+    outer_columns<kVectors>(at, at, m, k, a, rs, cs, b, ldb, c, ldc, accumulate, none);
     return;
   }
   alignas(64) float packed[kPackFloats];
@@ -88,7 +97,8 @@ NEMO_SIMD void outer_columns_of(Lanes at, std::int64_t m, std::int64_t k, const 
       store(at.load(b + p * ldb + j * kLanes), packed + p * kWidth + j * kLanes);
     }
   }
-  outer_columns<kVectors>(FullLanes{0}, at, m, k, a, rs, cs, packed, kWidth, c, ldc, accumulate);
+  outer_columns<kVectors>(FullLanes{0}, at, m, k, a, rs, cs, packed, kWidth, c, ldc, accumulate,
+                          none);
 }
 
 /// Calls fn(Index<vectors>, lanes) for all n columns: kTileVectors vectors at a time, then one.
@@ -110,14 +120,18 @@ void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* 
 }
 
 /// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
-/// (j / kStrip) * strip_floats + p * kStrip + j % kStrip.
+/// (j / kStrip) * strip_floats + p * kStrip + j % kStrip. Takes strip_steps(m, n, k) steps ahead.
 NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
                              std::int64_t lda, const float* strips, std::int64_t strip_floats,
-                             float* c, std::int64_t ldc, bool accumulate) {
+                             float* c, std::int64_t ldc, bool accumulate, Ahead ahead = {}) {
   for_columns(n, [&](auto vectors, auto at) NEMO_SIMD_LAMBDA {
     outer_columns<vectors.k>(FullLanes{at.i % kStrip}, at, m, k, a, lda, 1,
-                             strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate);
+                             strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate, ahead);
   });
+}
+/// For columns in whole strips.
+constexpr std::int64_t strip_steps(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return n / kStrip * ((m + kTileRows - 1) / kTileRows) * ahead_steps(k);
 }
 
 /// strip[p * kStrip + j] = b[j, p] for p < k, j < n <= kStrip; zeros behind them.

@@ -10,7 +10,7 @@
 // bits to 1/1023, against queries and weights of 14 bits, so that sums stay in int32.
 #pragma once
 
-#include "lanes-inl.hpp"
+#include "ahead-inl.hpp"
 
 #include <nemo/kv_kernels.hpp>
 #include <nemo/tensor/lloyd_max.hpp>
@@ -20,6 +20,8 @@ namespace {
 
 constexpr std::int64_t kBatchTiles = 8;
 constexpr std::int64_t kBatchTokens = kBatchTiles * kKvTileTokens;
+// Codes are read ahead: those of the batch behind, or for scores this many tiles.
+constexpr std::int64_t kTilesAhead = 4;
 /// Codebooks that bytes would blur.
 constexpr bool wide_levels(int bits, bool affine) { return !affine && (bits == 6 || bits == 7); }
 /// The largest magnitudes of levels, and of the queries and weights they meet.
@@ -207,17 +209,23 @@ void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
   }
 }
 
-/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r).
+/// Quads to a step of reading ahead.
+constexpr std::int64_t kAheadQuads = 4;
+
+/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r). Takes
+/// quads / kAheadQuads steps ahead.
 template <int kRows>
 NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
                           const std::int16_t* operand, std::int64_t ld,
-                          I (&acc)[kRows][kRowVectors]) {
+                          I (&acc)[kRows][kRowVectors], Ahead& ahead) {
+  const std::byte* line = ahead.at;
   for (auto& row : acc) {
     for (I& v : row) v = all_words(0);
   }
   // One half of a quad at a time, in this order: left to itself gcc multiplies everything first,
   // then runs out of registers and reads levels and sums from memory again.
   for (std::int64_t half = 0; half < 2 * quads; ++half) {
+    if (half % (2 * kAheadQuads) == 0) ahead.fetch(line);
     I level[kRowVectors];
     for (int v = 0; v < kRowVectors; ++v) {
       level[v] = in_register(load_bytes(levels + half * 32 + v * 2 * kLanes));
@@ -229,8 +237,14 @@ NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
       }
     }
   }
+  ahead.advance(quads / kAheadQuads);
 }
 
+/// Blocks that for_row_blocks makes.
+constexpr std::int64_t row_blocks(std::int64_t rows) {
+  const std::int64_t rest = rows % kKvRows;
+  return rows / kKvRows + rest / 4 + (rest % 4 != 0 ? 1 : 0);
+}
 /// Calls fn<kRows>(first row) for blocks of at most kKvRows rows.
 template <class Fn>
 NEMO_SIMD void for_row_blocks(std::int64_t rows, Fn fn) {
@@ -264,11 +278,13 @@ void score_tiles(const KvSide& keys, const KvTiles& tiles, const KvQueries& quer
     for (std::int64_t j = 0; j < keys.dim / 4; j += 4) {
       codes.expand(tile, keys.dim / 4, j, levels + j * kRowShorts);
     }
+    Ahead ahead(tile + kTilesAhead * keys.tile_bytes(), keys.tile_bytes(),
+                row_blocks(rows) * (keys.dim / 4 / kAheadQuads));
     for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
       for (std::int64_t g = 0; g < groups; ++g) {
         I acc[kRows][kRowVectors];
         dot_levels(levels + g * keys.group / 4 * kRowShorts, keys.group / 4,
-                   q.codes + row * keys.dim + g * keys.group, keys.dim, acc);
+                   q.codes + row * keys.dim + g * keys.group, keys.dim, acc, ahead);
         for (int v = 0; v < kRowVectors; ++v) {
           const Half* lanes = scales + g * 16 + v * kLanes;
           const F scale = load(lanes) * F(CodeRows<kBits, kAffine>::kScale);
@@ -301,6 +317,11 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
     const std::int64_t n = rest < kBatchTiles ? rest : kBatchTiles;
     for (std::int64_t row0 = 0; row0 < all_rows; row0 += kMixRows) {
       const std::int64_t rows = all_rows - row0 < kMixRows ? all_rows - row0 : kMixRows;
+      Ahead ahead;
+      if (row0 == 0) {
+        ahead = {tiles.codes + (first + n) * values.tile_bytes(), n * values.tile_bytes(),
+                 values.dim / 16 * row_blocks(rows) * (n * 4 / kAheadQuads)};
+      }
       for (std::int64_t g = 0; g < groups; ++g) {
         const Half* scales = tiles.scales + first * values.tile_scales() + g * 16;
         // Scales of the batch side by side, and affine biases.
@@ -334,7 +355,7 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
           }
           for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
             I acc[kRows][kRowVectors];
-            dot_levels(levels, n * 4, weights + row * kBatchTokens, kBatchTokens, acc);
+            dot_levels(levels, n * 4, weights + row * kBatchTokens, kBatchTokens, acc, ahead);
             for (int r = 0; r < kRows; ++r) {
               for (int v = 0; v < kRowVectors; ++v) {
                 float* to = out + (row0 + row + r) * ldo + c + v * kLanes;

@@ -2,6 +2,7 @@
 // Included after the instruction set's vector.hpp.
 #pragma once
 
+#include "ahead-inl.hpp"
 #include "q8_tiles-inl.hpp"
 
 namespace nemo {
@@ -61,24 +62,6 @@ void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte*
   }
 }
 
-/// Weights that will be unpacked next, read into L2 while products keep the cores busy.
-struct Ahead {
-  const std::byte* at = nullptr;
-  std::int64_t bytes = 0;
-  std::int64_t lines_per_tile = 0;
-
-  Ahead() = default;
-  /// To be read while `tiles` tiles are multiplied.
-  Ahead(const std::byte* from, std::int64_t count, std::int64_t tiles)
-      : at(from), bytes(count), lines_per_tile((count / 64 + tiles - 1) / tiles) {}
-  /// Past what `tiles` tiles have fetched.
-  NEMO_SIMD void advance(std::int64_t tiles) {
-    at += lines_per_tile * tiles * 64;
-    bytes -= lines_per_tile * tiles * 64;
-    if (bytes <= 0) *this = {};
-  }
-};
-
 /// y[t, 0..rows) (+)= panels . token t, kRows panels `step` bytes apart; rows > (kRows - 1) *
 /// kLanes.
 template <class Layout, int kRows, int kTokens>
@@ -87,7 +70,6 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
                     bool accumulate, const Ahead& ahead) noexcept {
   using Product = typename Layout::Product;
   const std::byte* line = ahead.at;
-  const std::int64_t lines = ahead.lines_per_tile;
   F acc[kRows][kTokens];
 #pragma GCC unroll 2
   for (int i = 0; i < kRows; ++i) {
@@ -101,7 +83,7 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   const std::byte* codes = x.codes;
   const float* aux = x.aux;
   for (std::int64_t b = 0; b < tiles; ++b) {
-    for (std::int64_t i = 0; i < lines; ++i, line += 64) __builtin_prefetch(line, 0, 2);
+    ahead.fetch(line);
     F f[kRows][kTokens];
     for (int g = 0; g < Layout::kGroups; ++g) {
       I dots[kRows][kTokens];

@@ -120,7 +120,6 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
   constexpr std::int64_t kSums = kLanes * kLanes;
   const UnitTokens x = tokens;
   const std::byte* line = ahead.at;
-  const std::int64_t lines = ahead.lines_per_tile;
   F acc[kTokens];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
@@ -146,7 +145,7 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
         start(b + kRing - 1, Index<(decltype(i)::k + kRing - 1) % kRing>{});
       }
       if (b >= tiles) return;
-      for (std::int64_t n = 0; n < lines; ++n, line += 64) __builtin_prefetch(line, 0, 2);
+      ahead.fetch(line);
       add_sums<Layout>(ring + i.k * kGroups * kSums, panel + b * Layout::kBytes,
                        x.factors + b * kFactors<Layout>, acc);
     });

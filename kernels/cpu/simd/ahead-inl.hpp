@@ -1,0 +1,34 @@
+// Reading memory into cache before its use; included after the instruction set's vector.hpp.
+#pragma once
+
+#include "lanes-inl.hpp"
+
+namespace nemo {
+namespace {
+
+/// Memory that will be needed next, read into L2 a few lines in every step of a product. Asked for
+/// all at once it would hold up the product's own reads; and into L1 it does not come in time on
+/// Zen 4, which drops such requests while many are under way.
+struct Ahead {
+  const std::byte* at = nullptr;
+  std::int64_t bytes = 0;
+  std::int64_t lines_per_step = 0;
+
+  Ahead() = default;
+  /// To be read in `steps` steps.
+  NEMO_SIMD Ahead(const std::byte* from, std::int64_t count, std::int64_t steps)
+      : at(from), bytes(count), lines_per_step((count / 64 + steps - 1) / steps) {}
+  /// Past what `steps` steps have fetched.
+  NEMO_SIMD void advance(std::int64_t steps) {
+    at += lines_per_step * steps * 64;
+    bytes -= lines_per_step * steps * 64;
+    if (bytes <= 0) *this = {};
+  }
+  /// One step, of a copy of `at`.
+  NEMO_SIMD void fetch(const std::byte*& line) const {
+    for (std::int64_t i = 0; i < lines_per_step; ++i, line += 64) __builtin_prefetch(line, 0, 2);
+  }
+};
+
+}  // namespace
+}  // namespace nemo

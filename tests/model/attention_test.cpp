@@ -118,6 +118,31 @@ TEST_CASE("attention gives the same bits for every number of threads") {
   }
 }
 
+TEST_CASE("more ranges than partials have room for give the same bits") {
+  // Four tokens of 6 x 64 heads. One thread walks the ranges of each kv head; two share them, five
+  // ranges at a time.
+  constexpr std::int64_t kKvHeads = 6, kGroup = 64, kDim = 256, kTotal = 3100, kTokens = 4;
+  constexpr std::int64_t kPartial = kTokens * kGroup * kDim;
+  static_assert(kKvHeads * kPartial * (kTotal / nemo::detail::kRange) >
+                nemo::detail::kPartialFloats);
+  const Problem queries(kKvHeads * kGroup, kKvHeads, kDim, kTokens, 5);
+  const Problem past(kKvHeads, kKvHeads, kDim, kTotal, 6);
+  const nemo::Kernels& kernels = *nemo::available_kernels().back();
+  nemo::Fp16Cache cache(nemo::KvShape{{{kKvHeads, kDim}}, kTotal});
+  cache.append(kernels, 0, 0, past.k.data(), past.v.data(), kKvHeads * kDim, kTotal);
+  const auto attend = [&](int threads) {
+    nemo::Compute compute(kernels, threads);
+    std::vector<float> out(queries.q.size());
+    const std::int64_t ld = kKvHeads * kGroup * kDim;
+    nemo::detail::attend(compute, cache, queries.weights(), 0, kTotal - kTokens, kTokens,
+                         queries.q.data(), ld, out.data(), ld);
+    return out;
+  };
+  const auto expected = attend(1);
+  CHECK(attend(2) == expected);
+  CHECK(attend(3) == expected);
+}
+
 TEST_CASE("attention survives scores far outside the range of exp") {
   Problem p(2, 1, 32, 200, 9);
   for (float& x : p.q) x *= 200.0f;

@@ -52,9 +52,10 @@ void cache_keys(Compute& compute, const AttentionWeights& w, Activations& x, Cac
 namespace detail {
 
 inline constexpr std::int64_t kTile =
-    128;  // cached positions per score tile: 64 x 128 floats stay in L1
-inline constexpr std::int64_t kRange = 512;     // positions per independently computed partial
-inline constexpr std::int64_t kQueryRows = 64;  // query rows (tokens x heads of a group) per item
+    128;  // cached positions per score tile: 256 x 128 floats stay in L2
+inline constexpr std::int64_t kRange = 512;      // positions per independently computed partial
+inline constexpr std::int64_t kQueryRows = 256;  // query rows (tokens x heads of a group) per item
+inline constexpr std::int64_t kPartialFloats = 2 << 20;  // of partials that are kept at once
 
 /// Softmax-weighted values of some rows over one range, before the division by `sum`.
 struct Partial {
@@ -148,24 +149,29 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
   const std::int64_t block_tokens = std::clamp<std::int64_t>(kQueryRows / group, 1, tokens);
   const std::int64_t blocks = (tokens + block_tokens - 1) / block_tokens;
   const std::int64_t rows = block_tokens * group;
-  // Few queries: threads share the ranges of one block. Many: each block walks its own ranges.
-  const bool split_ranges = blocks * w.kv_heads < 4 * std::int64_t{16};
+  const std::int64_t units = w.kv_heads * blocks;
   const std::int64_t cached = chunk.keys != nullptr ? past : past + tokens;
   const std::int64_t cached_ranges = (cached + kRange - 1) / kRange;
   const std::int64_t all_ranges = cached_ranges + (past + tokens - cached + kRange - 1) / kRange;
-  const std::int64_t splits = split_ranges ? all_ranges : 1;
 
   const std::int64_t partial_floats = padded(rows) * 2 + padded(rows * dim);
   const auto partial_at = [&](float* p) {
     return Partial{p, p + padded(rows), p + padded(rows) * 2};
   };
-  const std::int64_t units = w.kv_heads * blocks;
+  // Few queries: threads share the ranges of a block, so many at a time. Many: each block walks its
+  // own ranges. Either way partials are merged in the order of ranges.
+  const bool split_ranges = units < 4 * std::int64_t{compute.threads};
+  const std::int64_t at_once =
+      split_ranges
+          ? std::clamp<std::int64_t>(kPartialFloats / (units * partial_floats), 1, all_ranges)
+          : 1;
   auto* queries = compute.arena.take<float>(units * padded(rows * dim));
   const std::int64_t packed_bytes = (cache.packed_bytes(slot, rows) + 63) / 64 * 64;
   auto* packed = compute.arena.take<std::byte>(units * packed_bytes);
   auto* scores = compute.arena.take<float>(compute.threads * rows * kTile);
-  auto* spare = compute.arena.take<float>(compute.threads * partial_floats);
-  auto* partials = compute.arena.take<float>(units * splits * partial_floats);
+  auto* totals = compute.arena.take<float>(units * partial_floats);
+  auto* partials = compute.arena.take<float>(
+      (split_ranges ? units * at_once : std::int64_t{compute.threads}) * partial_floats);
 
   const auto block_of = [&](std::int64_t unit) {
     const std::int64_t t0 = unit % blocks * block_tokens;
@@ -204,32 +210,52 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
     attend_range(compute.kernels, cache, rest, range, block_of(unit), dim, s, to);
   };
 
-  parallel_for(compute.threads, units * splits, [&](std::int64_t item) {
-    const std::int64_t unit = item / splits;
-    const QueryBlock block = block_of(unit);
-    const std::int64_t thread = omp_get_thread_num();
-    float* s = scores + thread * rows * kTile;
-    const Partial own = partial_at(partials + item * partial_floats);
-    if (split_ranges) {
-      attend_one(unit, item % splits, s, own);
-      return;
+  const auto total_of = [&](std::int64_t unit) {
+    return partial_at(totals + unit * partial_floats);
+  };
+  const auto scores_of_thread = [&] { return scores + omp_get_thread_num() * rows * kTile; };
+  // The ranges [first, first + at_once) of a unit; range 0 lies in the total already.
+  const auto partial_of = [&](std::int64_t unit, std::int64_t first, std::int64_t index) {
+    return index == 0 ? total_of(unit)
+                      : partial_at(partials + (unit * at_once + index - first) * partial_floats);
+  };
+  const auto merge_ranges = [&](std::int64_t unit, std::int64_t first) {
+    const std::int64_t end = std::min(first + at_once, all_ranges);
+    for (std::int64_t index = std::max<std::int64_t>(first, 1); index < end; ++index) {
+      merge(compute.kernels, block_of(unit).tokens * group, dim, partial_of(unit, first, index),
+            total_of(unit));
     }
-    const Partial part = partial_at(spare + thread * partial_floats);
-    attend_one(unit, 0, s, own);
-    for (std::int64_t index = 1; index < all_ranges; ++index) {
-      if (range_of(unit, index).tokens == 0) break;
-      attend_one(unit, index, s, part);
-      merge(compute.kernels, block.tokens * group, dim, part, own);
+  };
+  std::int64_t unmerged = 0;
+  if (split_ranges) {
+    for (std::int64_t first = 0; first < all_ranges; first += at_once) {
+      if (first > 0) {
+        parallel_for(unit_threads, units, [&](std::int64_t unit) { merge_ranges(unit, unmerged); });
+      }
+      unmerged = first;
+      const std::int64_t count = std::min(at_once, all_ranges - first);
+      parallel_for(compute.threads, units * count, [&](std::int64_t item) {
+        const std::int64_t unit = item / count;
+        const std::int64_t index = first + item % count;
+        attend_one(unit, index, scores_of_thread(), partial_of(unit, first, index));
+      });
     }
-  });
+  } else {
+    parallel_for(compute.threads, units, [&](std::int64_t unit) {
+      const Partial part = partial_at(partials + omp_get_thread_num() * partial_floats);
+      attend_one(unit, 0, scores_of_thread(), total_of(unit));
+      for (std::int64_t index = 1; index < all_ranges; ++index) {
+        if (range_of(unit, index).tokens == 0) break;
+        attend_one(unit, index, scores_of_thread(), part);
+        merge(compute.kernels, block_of(unit).tokens * group, dim, part, total_of(unit));
+      }
+    });
+  }
 
   parallel_for(unit_threads, units, [&](std::int64_t unit) {
     const QueryBlock block = block_of(unit);
-    const Partial total = partial_at(partials + unit * splits * partial_floats);
-    for (std::int64_t index = 1; index < splits; ++index) {
-      merge(compute.kernels, block.tokens * group, dim,
-            partial_at(partials + (unit * splits + index) * partial_floats), total);
-    }
+    const Partial total = total_of(unit);
+    if (split_ranges) merge_ranges(unit, unmerged);
     const std::int64_t head = unit / blocks;
     cache.finish(compute.kernels, slot, head, total.acc, block.tokens * group, total.sum);
     for (std::int64_t r = 0; r < block.tokens * group; ++r) {

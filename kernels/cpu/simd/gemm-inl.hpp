@@ -126,7 +126,8 @@ NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, con
                              float* c, std::int64_t ldc, bool accumulate, Ahead ahead = {}) {
   for_columns(n, [&](auto vectors, auto at) NEMO_SIMD_LAMBDA {
     outer_columns<vectors.k>(FullLanes{at.i % kStrip}, at, m, k, a, lda, 1,
-                             strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate, ahead);
+                             strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate,
+                             ahead);
   });
 }
 /// For columns in whole strips.

@@ -37,6 +37,7 @@ constexpr int kDirectTokens = 3;
 // registers.
 constexpr int kPanelRows = 2;
 constexpr int kPanelTokens = 4;
+constexpr int kPanelPairTokens = 4;  // tiles of two groups
 // Query rows that share one pass over a packed KV tile: 6 x 2 int32 accumulators.
 constexpr int kKvRows = 6;
 

@@ -44,6 +44,7 @@ constexpr int kDirectTokens = 3;
 // temporaries.
 constexpr int kPanelRows = 1;
 constexpr int kPanelTokens = 4;
+constexpr int kPanelPairTokens = 4;  // tiles of two groups
 // Query rows that share one pass over a packed KV tile: 4 x 2 int32 accumulators of two registers.
 constexpr int kKvRows = 4;
 

@@ -77,6 +77,12 @@ NEMO_SIMD F load_first(const Half* p, std::int64_t n) {
 NEMO_SIMD F load_first(const BFloat16* p, std::int64_t n) {
   return from_bfloats(load_first_16bit(p, n));
 }
+/// kLanes bytes of sign, 4 bits of exponent and 3 of mantissa as numbers: those of E4M3 / 256.
+NEMO_SIMD F load_e4m3_256ths(const void* p) {
+  const __m128i bytes = _mm_cvtepu8_epi16(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+  const __m128i halves = _mm_srai_epi16(_mm_slli_epi16(bytes, 8), 1);  // the sign twice
+  return F(_mm256_cvtph_ps(_mm_and_si128(halves, _mm_set1_epi16(-0x4001))));
+}
 NEMO_SIMD void store(F v, float* p) { _mm256_storeu_ps(p, v); }
 NEMO_SIMD __m128i to_halves(F v) {
   return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -71,6 +71,12 @@ NEMO_SIMD F load_first(const BFloat16* p, std::int64_t n) {
   const __m256i bits = _mm256_maskz_loadu_epi16(first_lanes(n), p);
   return F(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
 }
+/// kLanes bytes of sign, 4 bits of exponent and 3 of mantissa as numbers: those of E4M3 / 256.
+NEMO_SIMD F load_e4m3_256ths(const void* p) {
+  const __m256i bytes = _mm256_cvtepu8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  const __m256i halves = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 1);  // the sign twice
+  return F(_mm512_cvtph_ps(_mm256_and_si256(halves, _mm256_set1_epi16(-0x4001))));
+}
 NEMO_SIMD void store(F v, float* p) { _mm512_storeu_ps(p, v); }
 NEMO_SIMD void store(F v, Half* p) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),

@@ -98,6 +98,13 @@ NEMO_SIMD F load_first(const T* p, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) copy[i] = p[i];
   return load(copy);
 }
+/// kLanes bytes of sign, 4 bits of exponent and 3 of mantissa as numbers: those of E4M3 / 256.
+NEMO_SIMD F load_e4m3_256ths(const void* p) {
+  const int16x8_t tops =
+      vreinterpretq_s16_u16(vshll_n_u8(vld1_u8(static_cast<const std::uint8_t*>(p)), 8));
+  const uint16x8_t halves = vreinterpretq_u16_s16(vshrq_n_s16(tops, 1));  // the sign twice
+  return from_halves(vandq_u16(halves, vdupq_n_u16(0xbfff)));
+}
 NEMO_SIMD void store(F v, float* p) {
   vst1q_f32(p, v.a);
   vst1q_f32(p + 4, v.b);

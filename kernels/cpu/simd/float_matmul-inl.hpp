@@ -92,6 +92,11 @@ void float_slab_copied(ExpandFn expand_piece, const WeightRows& w, std::int64_t 
   for (std::int64_t c = 0; c < w.cols; c += kPiece) {
     const std::int64_t width = w.cols - c < kPiece ? w.cols - c : kPiece;
     for (std::int64_t r = 0; r < rows; ++r) {
+      // Pieces of rows are no stream that hardware follows: the next slab's come meanwhile.
+      const std::byte* next = w.data + (row0 + r + rows) * w.row_bytes + c * w.row_bytes / w.cols;
+      for (std::int64_t i = 0; i < width * w.row_bytes / w.cols; i += 64) {
+        __builtin_prefetch(next + i, 0, 2);
+      }
       expand_piece(w, row0 + r, c, width, copy + r * kPiece);
     }
     const auto row = [&](std::int64_t r) -> const float* { return copy + r * kPiece; };
@@ -99,7 +104,8 @@ void float_slab_copied(ExpandFn expand_piece, const WeightRows& w, std::int64_t 
   }
 }
 
-/// kExpand for rows that must be expanded; Element = void, or the type that rows consist of.
+/// kExpand for rows that must be expanded; Element = void, or the type that rows without scales
+/// consist of.
 template <ExpandFn kExpand, class Element>
 void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                   std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
@@ -111,7 +117,7 @@ void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, con
   for (std::int64_t r = 0; r < rows; r += step) {
     const std::int64_t height = rows - r < step ? rows - r : step;
     if constexpr (!std::is_void_v<Element>) {
-      if (few || std::is_same_v<Element, float>) {
+      if ((few || std::is_same_v<Element, float>)&&w.planes.type == ScaleType::none) {
         float_slab_in_place<Element>(w.data + (row0 + r) * w.row_bytes, w.row_bytes, height, w.cols,
                                      x, ldx, tokens, y + r, ldy);
         continue;

@@ -47,7 +47,8 @@ constexpr FormatKernels weight_format() {
 
 template <class Codes>
 constexpr FormatKernels planar_format() {
-  FormatKernels format{ActFormat::f32, float_matmul<expand_planar<Codes>, void>,
+  FormatKernels format{ActFormat::f32,
+                       float_matmul<expand_planar<Codes>, typename CodeValues<Codes>::Element>,
                        decode_by_reference<Codes>};
   if constexpr (requires { Tiles<Codes>::kGroup; }) {
     format.decode_row = decode_planes<Codes>;

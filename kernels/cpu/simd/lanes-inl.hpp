@@ -18,13 +18,19 @@ NEMO_SIMD Four load_four(const float* p) {
 }
 NEMO_SIMD void store_four(Four v, float* p) { __builtin_memcpy(p, &v, sizeof v); }
 
+/// load(), where a member has that name; finds those of element types declared later, too.
+template <class T>
+NEMO_SIMD F load_lanes(const T* p) {
+  return load(p);
+}
+
 /// A full vector at element i of a row.
 struct FullLanes {
   static constexpr bool kFull = true;
   std::int64_t i;
   template <class T>
   NEMO_SIMD F load(const T* p) const {
-    return nemo::load(p + i);
+    return load_lanes(p + i);
   }
   template <class T>
   NEMO_SIMD void store(F v, T* p) const {

@@ -52,8 +52,6 @@ template <int kBits, DType kType>
 struct CodeWords<AffineCodes<kBits, kType>> : StreamWords<kBits> {};
 template <>
 struct CodeWords<E2m1Codes> : StreamWords<4> {};
-template <>
-struct CodeWords<E4m3Codes> : StreamWords<8> {};
 template <int kBits, DType kType>
 struct CodeWords<TurboCodes<kBits, kType>> : StreamWords<kBits> {
   static_assert(32 % kBits == 0, "words without a rest are a stream");
@@ -100,14 +98,33 @@ struct Levels<AffineCodes<kBits, kType>> {
   NEMO_SIMD explicit Levels(const float*) {}
   NEMO_SIMD F operator()(I words) const { return to_floats(words); }
 };
+
+/// A code that is a number by itself, so rows without scales are multiplied as they lie.
+struct E4m3Element {
+  std::uint8_t code;
+};
+NEMO_SIMD F load(const E4m3Element* p) { return load_e4m3_256ths(p) * F(256.0f); }
+NEMO_SIMD F load_first(const E4m3Element* p, std::int64_t n) {
+  E4m3Element some[kLanes] = {};
+  __builtin_memcpy(some, p, static_cast<std::size_t>(n));
+  return load(some);
+}
+/// Levels of kLanes codes from a column on that is a multiple of kLanes.
+template <class Codes>
+struct CodeValues {
+  using Element = void;  // or the type of elements as above
+  Levels<Codes> levels;
+  NEMO_SIMD explicit CodeValues(const float* codebook) : levels(codebook) {}
+  NEMO_SIMD F load(const std::byte* row, std::int64_t column, std::int64_t cols) const {
+    return levels(CodeWords<Codes>::load(row, column, cols));
+  }
+};
 template <>
-struct Levels<E4m3Codes> {
-  NEMO_SIMD explicit Levels(const float*) {}
-  NEMO_SIMD F operator()(I words) const {
-    // Exponent and mantissa where a float has them; the difference of the biases is 120.
-    const I number = shift_words_left<20>(and_bits(words, all_words(0x7f)));
-    const I sign = shift_words_left<24>(and_bits(words, all_words(0x80)));
-    return as_floats(or_bits(number, sign)) * F(0x1p120f);
+struct CodeValues<E4m3Codes> {
+  using Element = E4m3Element;
+  NEMO_SIMD explicit CodeValues(const float*) {}
+  NEMO_SIMD static F load(const std::byte* row, std::int64_t column, std::int64_t) {
+    return nemo::load(reinterpret_cast<const E4m3Element*>(row) + column);
   }
 };
 
@@ -117,9 +134,9 @@ void expand_planar(const WeightRows& w, std::int64_t r, std::int64_t first, std:
   const MatrixBytes row = w.row(r);
   const Planes& planes = w.planes;
   const bool scaled = planes.type != ScaleType::none;
-  if constexpr (requires { &CodeWords<Codes>::load; }) {
+  if constexpr (requires { &CodeWords<Codes>::load; } || std::is_same_v<Codes, E4m3Codes>) {
     if (first % kLanes == 0 && (!scaled || planes.group % kLanes == 0)) {
-      const Levels<Codes> levels(planes.levels);
+      const CodeValues<Codes> values(planes.levels);
       const std::int64_t end = first + n;
       std::int64_t c = first;
       for (std::int64_t g = scaled ? c / planes.group : 0; c + kLanes <= end; ++g) {
@@ -132,8 +149,7 @@ void expand_planar(const WeightRows& w, std::int64_t r, std::int64_t first, std:
           if ((g + 1) * planes.group < end) stop = (g + 1) * planes.group;
         }
         for (; c + kLanes <= stop; c += kLanes, out += kLanes) {
-          const I words = CodeWords<Codes>::load(row.codes, c, w.cols);
-          store(fma(levels(words), F(scale), F(bias)), out);
+          store(fma(values.load(row.codes, c, w.cols), F(scale), F(bias)), out);
         }
       }
       decode_planar<Codes>(row, planes, c, end - c, out);

@@ -145,7 +145,7 @@ NEMO_SIMD F scale_lanes(ScaleType type, const std::byte* plane, std::int64_t fir
       return as_floats(greater_words(e, all_words(0), shift_words_left<23>(e), smallest));
     }
     case ScaleType::e4m3:
-      return Levels<E4m3Codes>(nullptr)(load_byte_words(plane + first));
+      return load(reinterpret_cast<const E4m3Element*>(plane + first));
     case ScaleType::none:
       break;
   }

@@ -270,6 +270,31 @@ TEST_CASE("planar products of every table match the decoded rows for every tail"
   }
 }
 
+TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and for many") {
+  for (const Kernels* table : available_kernels()) {
+    const FormatKernels& format = table->format(DType::e4m3);
+    for (const std::int64_t cols : {1, 7, 15, 17, 37, 1023, 1041}) {
+      INFO(table->name << " " << cols << " columns");
+      const StoredMatrix m = random_planar(DType::e4m3, 6, cols, 16, ScaleType::none, 5);
+      const auto acts =
+          pack_activations(*table, format.act, random_floats(9 * cols, 1.0f, 3), cols);
+      AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+      const auto multiply = [&](std::int64_t token, std::int64_t tokens) {
+        std::vector<float> y(at(tokens * m.rows));
+        format.matmul(m.view(), 0, m.rows, acts.bytes.data() + token * acts.stride, acts.stride,
+                      tokens, y.data(), m.rows, scratch.data());
+        return y;
+      };
+      const std::vector<float> many = multiply(0, 9);
+      CHECK(ExactProducts(DType::e4m3, m, acts.values).wrong(many, 1e-5) == 0);
+      for (std::int64_t t = 0; t < 9; ++t) {
+        const auto row = many.begin() + t * m.rows;
+        CHECK(multiply(t, 1) == std::vector<float>(row, row + m.rows));
+      }
+    }
+  }
+}
+
 TEST_CASE("integer products of planes match the decoded rows for every tail, split any way") {
   for (const Kernels* table : fast_tables()) {
     for (const DType type : weight_types(true)) {

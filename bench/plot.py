@@ -2,6 +2,8 @@
 """Draws SVG plots for docs/PERFORMANCE.md from the lines of `nemo bench --json-lines`.
 
   bench/plot.py decode  LINES.json... -o FILE.svg    time per decoded token against depth, by model and cache
+  bench/plot.py parts   LINES.json... -o FILE.svg    the same of its Mamba layers and of its attention by cache, without
+                                                     the weight products; lines of --profile
   bench/plot.py prefill LINES.json... -o FILE.svg    time of a prompt against its length
   bench/plot.py threads LINES.json... -o FILE.svg    speed relative to one thread
 
@@ -71,6 +73,12 @@ def gather(rows, kind):
         tokens = int(re.sub(r"\D", "", row["test"]))
         if kind == "decode" and row["test"].startswith("tg"):
             series.setdefault(name_of(row, "kv"), []).append((row["depth"], 1e3 / row["tok_s"]))
+        elif kind == "parts" and row["test"].startswith("tg"):
+            for part in row.get("profile", ()):
+                if part["part"] in ("mamba", "attention"):
+                    name = part["part"] + (" " + row["kv"] if part["part"] == "attention" else "")
+                    us = part["us_per_token"] - part["product_us_per_token"]
+                    series.setdefault(name, {}).setdefault(row["depth"], us)
         elif kind == "prefill" and row["test"].startswith("pp") and row["depth"] == 0:
             series.setdefault(name_of(row), []).append((tokens, tokens / row["tok_s"]))
         elif kind == "threads" and row["depth"] == 0:
@@ -81,11 +89,14 @@ def gather(rows, kind):
             if not one:
                 sys.exit(f"plot: {name}: no line with one thread")
             series[name] = [(threads, speed / one) for threads, speed in points]
+    if kind == "parts":  # Mamba layers take what they take: the first of several caches
+        series = {name: list(points.items()) for name, points in series.items()}
     return series
 
 
 LABELS = {
     "decode": ("Decoding at depth", "tokens in the cache", "ms per token"),
+    "parts": ("Parts of decoding at depth", "tokens in the cache", "us per token"),
     "prefill": ("Reading a prompt", "tokens of the prompt", "seconds"),
     "threads": ("Threads", "threads", "speed, one thread = 1"),
 }

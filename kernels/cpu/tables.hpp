@@ -27,6 +27,7 @@ extern const ProductKernels kNeonI8mmProducts;
 struct FloatProducts {
   decltype(Kernels::scores_half) scores_half;
   decltype(Kernels::mix_half) mix_half;
+  Matmul bf16_matmul;
 };
 extern const FloatProducts kAmxFloatProducts;
 

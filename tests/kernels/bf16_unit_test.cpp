@@ -1,4 +1,4 @@
-// Attention products on a bf16 matrix unit (AMX, an emulated one) against products in double.
+// Products on a bf16 matrix unit (AMX, an emulated one) against products in double.
 #include "catch.hpp"
 #include "fast_support.hpp"
 
@@ -18,6 +18,7 @@ struct Unit {
   std::string name;
   decltype(Kernels::scores_half) scores;
   decltype(Kernels::mix_half) mix;
+  Matmul matmul;  // of bf16 weights
 };
 
 std::vector<Unit> units() {
@@ -25,13 +26,14 @@ std::vector<Unit> units() {
   for (const Kernels* table : available_kernels()) {
 #ifdef NEMO_HAVE_EMULATED_UNIT
     if (table->name == "avx2") {
-      all.push_back(
-          {"emulated", kEmulatedFloatProducts.scores_half, kEmulatedFloatProducts.mix_half});
+      all.push_back({"emulated", kEmulatedFloatProducts.scores_half,
+                     kEmulatedFloatProducts.mix_half, kEmulatedFloatProducts.bf16_matmul});
     }
 #endif
     const auto features = cpu_features();
     if (table->name == "amx" && std::count(features.begin(), features.end(), "amx-bf16") != 0) {
-      all.push_back({"amx", table->scores_half, table->mix_half});
+      all.push_back(
+          {"amx", table->scores_half, table->mix_half, table->format(DType::bf16).matmul});
     }
   }
   return all;
@@ -219,6 +221,61 @@ TEST_CASE("what a bf16 unit's rows do not see yet leaves their bits alone") {
       CHECK(masked.mix(unit) == some.mix(unit));
     }
     (void)products();
+  }
+}
+
+/// y[tokens, rows + 3] of rows from row0 and tokens from token0 on, -7 in the gaps.
+std::vector<float> multiply(const Unit& unit, const StoredMatrix& m, const Activations& a,
+                            std::int64_t row0, std::int64_t rows, std::int64_t token0,
+                            std::int64_t tokens) {
+  AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+  std::vector<float> y(at(tokens * (rows + 3)), -7.0f);
+  unit.matmul(m.view(), row0, rows, a.bytes.data() + token0 * a.stride, a.stride, tokens, y.data(),
+              rows + 3, scratch.data());
+  return y;
+}
+
+TEST_CASE("a bf16 unit multiplies bf16 weights, for all tails and the same bits however split") {
+  constexpr std::int64_t kRows = 150, kTokens = 37;
+  for (const Unit& unit : units()) {
+    for (const std::int64_t cols : {1, 2, 15, 16, 17, 32, 33, 96, 300}) {
+      INFO(unit.name << " columns " << cols);
+      const StoredMatrix m = random_matrix(DType::bf16, kRows, cols, 5);
+      const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
+                                             random_floats(kTokens * cols, 1.0f, 3), cols);
+      const auto all = multiply(unit, m, a, 0, kRows, 0, kTokens);
+      CHECK(
+          ExactProducts(DType::bf16, m, a.values).wrong(all, kRows + 3, 0, kRows, kTokens, 1e-5) ==
+          0);
+      int different = 0;
+      for (const std::int64_t rows : {1, 8, 15, 16, 33, 64, 150}) {
+        for (const std::int64_t tokens : {1, 3, 16, 17, 37}) {
+          const std::int64_t row0 = kRows - rows, token0 = kTokens - tokens;
+          const auto some = multiply(unit, m, a, row0, rows, token0, tokens);
+          for (std::int64_t t = 0; t < tokens; ++t) {
+            const float* got = some.data() + t * (rows + 3);
+            const float* expected = all.data() + (token0 + t) * (kRows + 3) + row0;
+            different += std::memcmp(got, expected, at(rows) * sizeof(float)) != 0;
+            for (std::int64_t i = rows; i < rows + 3; ++i) different += got[i] != -7.0f;
+          }
+        }
+      }
+      CHECK(different == 0);
+      CHECK((unit.name != "emulated" || products() > 0));
+    }
+  }
+}
+
+TEST_CASE("weights too wide for a bf16 unit's scratch go the vectors' way") {
+  for (const Unit& unit : units()) {
+    constexpr std::int64_t kCols = 100000;
+    const StoredMatrix m = random_matrix(DType::bf16, 3, kCols, 5);
+    const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
+                                           random_floats(2 * kCols, 1.0f, 3), kCols);
+    (void)products();
+    const auto y = multiply(unit, m, a, 0, 3, 0, 2);
+    CHECK(ExactProducts(DType::bf16, m, a.values).wrong(y, 6, 0, 3, 2, 1e-5) == 0);
+    CHECK(products() == 0);
   }
 }
 

@@ -3,7 +3,7 @@
 
 // clang-format off
 #include <kernels/cpu/avx2/vector.hpp>
-#include <kernels/cpu/simd/bf16_unit-inl.hpp>
+#include <kernels/cpu/simd/bf16_matmul-inl.hpp>
 // clang-format on
 
 namespace nemo {
@@ -18,12 +18,15 @@ float part(std::uint32_t word, bool second) {
 }
 
 struct EmulatedBf16Unit {
-  static inline std::int64_t heights[8];
+  static inline std::int64_t heights[8], widths[8];
   static inline std::uint32_t registers[8][kLanes][kLanes];
 
-  static void configure(std::int64_t rows) {
-    if (rows < 1 || rows > kLanes || use.configured) ++use.misuse;
-    for (int i = 0; i < 8; ++i) heights[i] = i == 4 || i == 5 ? kLanes : rows;
+  static void configure(std::int64_t rows, std::int64_t words) {
+    if (rows < 1 || rows > kLanes || words < 1 || words > kLanes || use.configured) ++use.misuse;
+    for (int i = 0; i < 8; ++i) {
+      heights[i] = i == 4 || i == 5 ? kLanes : rows;
+      widths[i] = i == 4 || i == 5 ? kLanes : words;
+    }
     __builtin_memset(registers, 0, sizeof registers);
     use.configured = true;
   }
@@ -32,20 +35,22 @@ struct EmulatedBf16Unit {
     __builtin_memset(registers[kRegister], 0, sizeof registers[kRegister]);
   }
   template <int kRegister>
-  static void load(const std::byte* tile) {
+  static void load(const std::byte* tile, std::int64_t stride) {
     if (!use.configured) ++use.misuse;
     for (std::int64_t r = 0; r < heights[kRegister]; ++r) {
-      __builtin_memcpy(registers[kRegister][r], tile + r * kLineBytes, kLineBytes);
+      __builtin_memcpy(registers[kRegister][r], tile + r * stride,
+                       static_cast<std::size_t>(4 * widths[kRegister]));
     }
   }
   template <int kSums, int kFirst, int kSecond>
   static void multiply() {
     ++use.products;
-    if (!use.configured || heights[kSums] != heights[kFirst] || heights[kSecond] != kLanes) {
+    if (!use.configured || heights[kSums] != heights[kFirst] || heights[kSecond] != kLanes ||
+        widths[kSums] != widths[kSecond] || widths[kFirst] != kLanes) {
       ++use.misuse;
     }
     for (std::int64_t i = 0; i < heights[kSums]; ++i) {
-      for (std::int64_t j = 0; j < kLanes; ++j) {
+      for (std::int64_t j = 0; j < widths[kSums]; ++j) {
         float sums[2] = {0.0f, 0.0f};
         for (std::int64_t w = 0; w < kLanes; ++w) {
           for (const bool second : {false, true}) {
@@ -64,13 +69,15 @@ struct EmulatedBf16Unit {
   static void store(float* tile) {
     if (!use.configured) ++use.misuse;
     for (std::int64_t r = 0; r < heights[kRegister]; ++r) {
-      __builtin_memcpy(tile + r * kLanes, registers[kRegister][r], kLineBytes);
+      __builtin_memcpy(tile + r * kLanes, registers[kRegister][r],
+                       static_cast<std::size_t>(4 * widths[kRegister]));
     }
   }
   static void release() {
     if (!use.configured) ++use.misuse;
     use.configured = false;
   }
+  static const Kernels& vectors() { return kAvx2Kernels; }
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 // The shared code is written in terms of the vector operations.
 // clang-format off
 #include "../avx512vnni/vector.hpp"
-#include "../simd/bf16_unit-inl.hpp"
+#include "../simd/bf16_matmul-inl.hpp"
 // clang-format on
 
 namespace nemo {
@@ -12,11 +12,12 @@ namespace {
 
 // Inline assembly, because gcc 12's intrinsics do not tell it which memory they read.
 struct AmxBf16Unit {
-  NEMO_SIMD static void configure(std::int64_t rows) {
+  NEMO_SIMD static void configure(std::int64_t rows, std::int64_t words) {
     TileConfig config;
     for (int i = 0; i < 8; ++i) {
-      config.rows[i] = static_cast<std::uint8_t>(i == 4 || i == 5 ? kLanes : rows);
-      config.row_bytes[i] = kLineBytes;
+      const bool whole = i == 4 || i == 5;
+      config.rows[i] = static_cast<std::uint8_t>(whole ? kLanes : rows);
+      config.row_bytes[i] = static_cast<std::uint16_t>(whole ? kLineBytes : 4 * words);
     }
     asm volatile("ldtilecfg %0" : : "m"(config));
   }
@@ -25,10 +26,10 @@ struct AmxBf16Unit {
     asm volatile("tilezero %%tmm%c0" : : "i"(kRegister));
   }
   template <int kRegister>
-  NEMO_SIMD static void load(const std::byte* tile) {
+  NEMO_SIMD static void load(const std::byte* tile, std::int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2"
                  :
-                 : "r"(tile), "r"(kLineBytes), "i"(kRegister)
+                 : "r"(tile), "r"(stride), "i"(kRegister)
                  : "memory");
   }
   template <int kSums, int kFirst, int kSecond>
@@ -45,6 +46,7 @@ struct AmxBf16Unit {
                  : "memory");
   }
   NEMO_SIMD static void release() { asm volatile("tilerelease" : : : "memory"); }
+  NEMO_SIMD static const Kernels& vectors() { return kAvx512VnniKernels; }
 };
 
 }  // namespace

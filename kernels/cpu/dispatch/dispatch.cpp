@@ -110,6 +110,7 @@ struct DerivedTable {
     if (floats == nullptr) return;
     kernels.scores_half = floats->scores_half;
     kernels.mix_half = floats->mix_half;
+    formats.formats[static_cast<int>(DType::bf16)].matmul = floats->bf16_matmul;
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
   DerivedTable& operator=(const DerivedTable&) = delete;

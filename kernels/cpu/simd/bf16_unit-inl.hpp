@@ -15,16 +15,17 @@
 //   out [rows, dim] += weights [rows, tokens] * values [tokens, dim]
 //
 // Unit is what the hardware does, with eight registers that hold a tile each:
-//   configure(rows)         registers 0..3, 6 and 7 have `rows` <= kLanes rows, 4 and 5 kLanes
-//   zero<r>(), load<r>(tile), store<r>(tile)
+//   configure(rows, words)  registers 0..3, 6 and 7 have `rows` <= kLanes rows of `words` <= kLanes
+//                           words, 4 and 5 kLanes of kLanes
+//   zero<r>(), load<r>(tile, bytes from row to row), store<r>(tile)
 //   multiply<c, a, b>()     c [i, j] += sum over words w of a [i, w] . b [w, j]
 //   release()               no product follows
+//   vectors()               the table for what it cannot do
 // Included after the instruction set's vector.hpp.
 #pragma once
 
 #include "lanes-inl.hpp"
 
-#include <kernels/cpu/tables.hpp>
 #include <type_traits>
 
 namespace nemo {
@@ -86,29 +87,45 @@ NEMO_SIMD void zero_row(std::int64_t n, std::byte* to) {
   }
 }
 
+/// kTileDepth columns of `count` <= kLanes rows that have n of them; zeros behind.
+class Square {
+ public:
+  NEMO_SIMD Square(const float* rows, std::int64_t ld, std::int64_t count, std::int64_t n)
+      : from_(rows), stride_(ld) {
+    if (count == kLanes && n >= kTileDepth) return;
+    for (std::int64_t r = 0; r < kLanes; ++r) {
+      const std::int64_t width = r < count ? n : 0;
+      float* row = copy_ + r * kTileDepth;
+      store(load_upto(rows + r * ld, width), row);
+      store(load_upto(rows + r * ld + kLanes, width - kLanes), row + kLanes);
+    }
+    from_ = copy_;
+    stride_ = kTileDepth;
+  }
+  Square(const Square&) = delete;  // it may point into itself
+  Square& operator=(const Square&) = delete;
+  /// Columns c..c+3, lane = row.
+  NEMO_SIMD void columns(std::int64_t c, I (&out)[4]) const {
+    I four[4];
+    load_rows(reinterpret_cast<const std::byte*>(from_ + c), 4 * stride_, four);
+    transpose(four, out);
+  }
+
+ private:
+  const float* from_;
+  std::int64_t stride_;
+  alignas(64) float copy_[kLanes * kTileDepth];
+};
+
 /// A block whose columns are `count` <= kLanes rows of n elements, zeros behind them.
 NEMO_SIMD void transposed_parts(const float* rows, std::int64_t ld, std::int64_t count,
                                 std::int64_t n, std::byte* to) {
   for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
-    const float* from = rows + i;
-    std::int64_t stride = ld;
-    alignas(64) float copy[kLanes * kTileDepth];
-    if (count < kLanes || n - i < kTileDepth) {
-      for (std::int64_t r = 0; r < kLanes; ++r) {
-        const std::int64_t width = r < count ? n - i : 0;
-        float* row = copy + r * kTileDepth;
-        store(load_upto(from + r * ld, width), row);
-        store(load_upto(from + r * ld + kLanes, width - kLanes), row + kLanes);
-      }
-      from = copy;
-      stride = kTileDepth;
-    }
+    const Square from(rows + i, ld, count, n - i);
     for (std::int64_t e = 0; e < kLanes; e += 4) {
-      I four[4], first[4], second[4];
-      load_rows(reinterpret_cast<const std::byte*>(from + e), 4 * stride, four);
-      transpose(four, first);
-      load_rows(reinterpret_cast<const std::byte*>(from + e + kLanes), 4 * stride, four);
-      transpose(four, second);
+      I first[4], second[4];
+      from.columns(e, first);
+      from.columns(e + kLanes, second);
       for (int k = 0; k < 4; ++k) {
         store_parts<float>(as_floats(first[k]), as_floats(second[k]), to + (e + k) * kLineBytes);
       }
@@ -159,16 +176,16 @@ void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64
     const std::byte* x = shared + 2 * b * kTileBytes;
     const std::byte* y = other + 2 * b * kTileBytes;
     if constexpr (kY == 1) {
-      Unit::template load<6>(y);
-      Unit::template load<7>(y + kTileBytes);
+      Unit::template load<6>(y, kLineBytes);
+      Unit::template load<7>(y + kTileBytes, kLineBytes);
       unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
         using In = Index<4 + decltype(i)::k % 2>;
-        Unit::template load<In::k>(x + i.k * kBlockBytes + kTileBytes);
+        Unit::template load<In::k>(x + i.k * kBlockBytes + kTileBytes, kLineBytes);
         multiply(i, Index<0>{}, In{}, Index<6>{});
       });
       unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
         using In = Index<4 + decltype(i)::k % 2>;
-        Unit::template load<In::k>(x + i.k * kBlockBytes);
+        Unit::template load<In::k>(x + i.k * kBlockBytes, kLineBytes);
         multiply(i, Index<0>{}, In{}, Index<6>{});
         multiply(i, Index<0>{}, In{}, Index<7>{});
       });
@@ -180,16 +197,16 @@ void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64
           multiply(X{}, Y{}, Index<4 + X::k>{}, Index<6 + Y::k>{});
         });
       };
-      Unit::template load<4>(x + kTileBytes);
-      Unit::template load<5>(x + kTileBytes + kBlockBytes);
-      Unit::template load<6>(y);
-      Unit::template load<7>(y + kBlockBytes);
+      Unit::template load<4>(x + kTileBytes, kLineBytes);
+      Unit::template load<5>(x + kTileBytes + kBlockBytes, kLineBytes);
+      Unit::template load<6>(y, kLineBytes);
+      Unit::template load<7>(y + kBlockBytes, kLineBytes);
       multiply_all();
-      Unit::template load<4>(x);
-      Unit::template load<5>(x + kBlockBytes);
+      Unit::template load<4>(x, kLineBytes);
+      Unit::template load<5>(x + kBlockBytes, kLineBytes);
       multiply_all();
-      Unit::template load<6>(y + kTileBytes);
-      Unit::template load<7>(y + kBlockBytes + kTileBytes);
+      Unit::template load<6>(y + kTileBytes, kLineBytes);
+      Unit::template load<7>(y + kBlockBytes + kTileBytes, kLineBytes);
       multiply_all();
     }
   }
@@ -223,7 +240,7 @@ void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k
                  std::int64_t tokens, std::int64_t dim, float* scores, std::int64_t lds) noexcept {
   alignas(64) std::byte queries[kPassRows / kLanes * kBlockBytes];
   alignas(64) std::byte keys[kSharedBlocks * kBlockBytes];
-  Unit::configure(kLanes);
+  Unit::configure(kLanes, kLanes);
   for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
     const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
     const std::int64_t blocks = blocks_of(height, kLanes);
@@ -278,7 +295,7 @@ void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, s
   alignas(64) std::byte weights[kPassRows / kLanes * kBlockBytes];
   alignas(64) std::byte values[kSharedBlocks * kBlockBytes];
   if (rows == 0) return;
-  Unit::configure(rows < kLanes ? rows : kLanes);
+  Unit::configure(rows < kLanes ? rows : kLanes, kLanes);
   for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
     const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
     const std::int64_t blocks = blocks_of(height, kLanes);
@@ -312,11 +329,6 @@ void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, s
     }
   }
   Unit::release();
-}
-
-template <class Unit>
-constexpr FloatProducts unit_float_products() {
-  return {unit_scores<Half, Unit>, unit_mix<Half, Unit>};
 }
 
 }  // namespace

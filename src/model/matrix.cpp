@@ -56,15 +56,19 @@ void run_products(Compute& compute, std::span<const Product> products) {
   }
   // Few tokens: 64 rows of a 4-bit matrix are ~100 KiB, some 10 us of streaming, enough to hide the
   // hand-out. Many: a call first lays out all activation scales and waits for its first weights
-  // (the later ones are fetched ahead), which pays for more rows at once. Either way every thread
-  // gets many items, since the last ones are waited for.
-  constexpr std::int64_t kMostRows = 512;
+  // (the later ones are fetched ahead), which pays for more rows at once, for a whole expert's
+  // unless two planes have to be added up in cache. Either way every thread gets many items, since
+  // the last ones are waited for.
+  constexpr std::int64_t kMostRows = 2048;
+  constexpr std::int64_t kMostPlaneRows = 512;
   std::int64_t all_rows = 0;
   for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
   const auto rows_per_item = [&](const Product& p) {
     const std::int64_t items = compute.threads * (p.tokens >= 8 ? 16 : 32);
     return std::clamp<std::int64_t>(all_rows / items / 32 * 32, 32,
-                                    p.tokens >= 8 ? kMostRows : kMostRows / 4);
+                                    p.tokens < 8        ? kMostPlaneRows / 4
+                                    : p.x.planes > 1 ? kMostPlaneRows
+                                                     : kMostRows);
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);
@@ -76,7 +80,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
   }
   std::int64_t plane_floats = 0;
   for (const Product& p : products) {
-    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kMostRows);
+    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kMostPlaneRows);
   }
   auto* plane_sums = compute.arena.take<float>(compute.threads * plane_floats);
   parallel_for(compute.threads, first_item[count], [&](std::int64_t item) {
@@ -93,11 +97,11 @@ void run_products(Compute& compute, std::span<const Product> products) {
       matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy, compute.thread_scratch());
     } else {
       float* parts = plane_sums + omp_get_thread_num() * plane_floats;  // [tokens, planes, rows]
-      matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostRows,
+      matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostPlaneRows,
              compute.thread_scratch());
       for (std::int64_t t = 0; t < p.tokens; ++t) {
-        const float* part = parts + 2 * t * kMostRows;
-        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kMostRows + r];
+        const float* part = parts + 2 * t * kMostPlaneRows;
+        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kMostPlaneRows + r];
       }
     }
     const float scale = p.w->scale(p.index);

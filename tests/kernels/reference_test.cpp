@@ -6,6 +6,7 @@
 
 #include <Eigen/Dense>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -260,7 +261,7 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
   x.segment(32, 32).setZero();
   x.segment(64, 32) *= 1e-41f;  // subnormal: no representable scale has a finite inverse
   x.segment(96, 32) *= 1e30f;
-  x.segment(128, 32).setConstant(-2.5f);
+  x.segment(128, 32).setConstant(-127.0f / 64.0f);  // a scale of 1 / 64
   x.segment(160, 32) *= 1e-30f;
   AlignedBuffer<std::byte> row(static_cast<std::size_t>(Q8Row::bytes(n)));
   reference().quantize_q8(x.data(), n, row.data());
@@ -272,7 +273,7 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
     if (block == 1 || block == 2) {
       CHECK(q.scales[block] == 0.0f);
     } else {
-      CHECK(q.scales[block] == absmax / 127.0f);
+      CHECK(q.scales[block] == Q8Row::scale_for(absmax));
     }
     for (Index j = 0; j < 32; ++j) {
       const float back = q.scales[block] * static_cast<float>(q.codes[32 * block + j]);
@@ -286,6 +287,38 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
     }
   }
   CHECK(q.codes[128] == -127);
+}
+
+TEST_CASE("scales of activations are a level times a power of two, and the smallest that do") {
+  std::mt19937 random(7);
+  for (int i = 0; i < 100000; ++i) {
+    const auto absmax = std::bit_cast<float>(static_cast<std::uint32_t>(random()) & 0x7fffffffu);
+    INFO("absmax " << absmax);
+    const float scale = Q8Row::scale_for(absmax);
+    const double wanted = static_cast<double>(absmax) / 127.0;
+    if (!std::isfinite(absmax)) continue;  // no absmax is NaN
+    if (scale == 0.0f) {
+      REQUIRE(wanted < 0x1p-126);
+      continue;
+    }
+    if (std::isinf(scale)) {
+      REQUIRE(wanted > 0.99 * static_cast<double>(Q8Row::kLargestScale));
+      continue;
+    }
+    const int level = Q8Row::level_of(scale);
+    REQUIRE(scale == Q8Row::level(level) * Q8Row::power_of(scale));
+    int exponent = 0;
+    REQUIRE(std::frexp(Q8Row::power_of(scale), &exponent) == 0.5f);
+    REQUIRE(static_cast<double>(scale) >= wanted * (1.0 - 1e-7));
+    const float below = level > 0 ? Q8Row::level(level - 1) * Q8Row::power_of(scale)
+                                  : 1.75f * 0.5f * Q8Row::power_of(scale);
+    REQUIRE((static_cast<double>(below) < wanted || scale == 0x1p-126f));
+  }
+  CHECK(Q8Row::scale_for(127.0f) == 1.0f);
+  CHECK(Q8Row::scale_for(127.01f) == 1.25f);
+  CHECK(Q8Row::scale_for(0.0f) == 0.0f);
+  CHECK(Q8Row::scale_for(127.0f * Q8Row::kLargestScale) == Q8Row::kLargestScale);
+  CHECK(std::isinf(Q8Row::scale_for(128.0f * Q8Row::kLargestScale)));
 }
 
 TEST_CASE("quantize_q8 survives infinities and NaN") {

@@ -20,9 +20,7 @@ void quantize_q8(const float* x, std::int64_t n, void* out) noexcept {
     std::int8_t* codes = row.codes + 32 * block;
     float absmax = 0.0f;
     for (int j = 0; j < 32; ++j) absmax = std::fabs(from[j]) > absmax ? std::fabs(from[j]) : absmax;
-    // A subnormal scale has no finite inverse; values this small count as zero.
-    float scale = absmax / 127.0f;
-    if (scale < std::numeric_limits<float>::min()) scale = 0.0f;
+    const float scale = Q8Row::scale_for(absmax);
     const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
     row.scales[block] = scale;
     for (int j = 0; j < 32; ++j) {

@@ -37,9 +37,7 @@ void quantize_q8(const float* x, std::int64_t n, void* out) noexcept {
       v[i] = load(x + 32 * block + i * kLanes);
       most = greater(absolute(v[i]), most);
     }
-    // A subnormal scale has no finite inverse; values this small count as zero.
-    float scale = largest(most) / 127.0f;
-    if (scale < 0x1p-126f) scale = 0.0f;
+    const float scale = Q8Row::scale_for(largest(most));
     const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
     row.scales[block] = scale;
     std::int32_t half_sums[2] = {0, 0};

@@ -148,7 +148,7 @@ NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const CodeLevels<Code
   }
 }
 
-// What few tokens need of the second half of the scratch: codes in their new order, then scales and
+// What few tokens need of the scratch for laid-out rows: codes in their new order, then scales and
 // biases of kLanes rows.
 constexpr std::int64_t kRowTilesCols = kLaidOutBytes / (kDirectTokens + kLanes);
 

@@ -12,9 +12,9 @@
 namespace nemo {
 namespace {
 
-// How the scratch is divided; its second half is for rows of planes (planar_q8-inl.hpp).
-constexpr std::int64_t kQ8ScratchBytes = std::int64_t{kMatmulScratchBytes} / 2;
-constexpr std::int64_t kAuxBytes = 768 << 10;
+// How the scratch is divided; the rest is for rows of planes (planar_q8-inl.hpp).
+constexpr std::int64_t kQ8ScratchBytes = 2816 << 10;
+constexpr std::int64_t kAuxBytes = 1 << 20;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 5 / 4;  // at most 1.25 B a column
 constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
@@ -39,7 +39,7 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
     const std::int64_t width = cols - c < piece_cols ? cols - c : piece_cols;
     const std::int64_t aux_stride = width / 32 * Layout::kAux;
     const Rows piece = w.from(0, c);
-    const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kTokensOf<Layout> * kTokensOf<Layout>;
+    const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kPanelTokens * kPanelTokens;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
       const std::byte* rows_of_tokens = acts + t * act_stride;
@@ -47,7 +47,7 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
                                                   count, aux);
       const TokenSpan x{rows_of_tokens + c, act_stride, aux, aux_stride};
       float* out = y + t * ldy;
-      if (direct) {
+      if (count <= kDirectTokens) {
         direct_rows(piece, rows, width, x, count, out, ldy, c > 0, tail);
       } else {
         panel_rows(piece, rows, width, x, count, out, ldy, c > 0, tail, panels);

@@ -11,60 +11,100 @@ namespace {
 constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share activations in L1
 
 /// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
-/// every code, modulo 256.
-template <class Block, int kAdd = 0, class Blocks>
-void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel) noexcept {
+/// every code, modulo 256. Multiplies them with the first kTokens tokens too, acc[t] += (row) .
+/// (token t): loads and stores wait for other things than products do.
+template <class Block, int kAdd = 0, int kTokens = 0, class Blocks>
+void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
+                  const TokenSpan& span = {}, F* sums = nullptr) noexcept {
   using Layout = LayoutOf<Block>;
+  const TokenSpan x = span;
+  constexpr int kSome = kTokens > 0 ? kTokens : 1;
+  F acc[kSome];
+  for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
   for (std::int64_t b = 0; b < blocks; ++b) {
     const BlockScales<Block> s(p);
     for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
       I quads[8];
       quads_of<Blocks>(low, high, quads);
+      const F* scale = s.scale + tile * Layout::kGroups;
+      const F* min = s.min + tile * Layout::kGroups;
+      if constexpr (kTokens > 0) {
+        add_quads<Layout, kSome>(quads, scale, min, x, b * (Block::kElements / 32) + tile, acc);
+      }
       for (int q = 0; q < 8; q += 2) Layout::Product::arrange(quads[q], quads[q + 1]);
       for (int q = 0; q < 8; ++q) {
         if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
         store_bytes(quads[q], panel + q * kLaneBytes);
       }
       auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
-      for (int g = 0; g < Layout::kGroups; ++g) {
-        store(s.scale[tile * Layout::kGroups + g], floats);
-        floats += kLanes;
-      }
-      if constexpr (Layout::kHasMin) {
-        for (int g = 0; g < Layout::kGroups; ++g) {
-          store(s.min[tile * Layout::kGroups + g], floats);
-          floats += kLanes;
+      for (int level = 0; level < Q8Row::kLevels; ++level) {
+        for (int g = 0; g < Layout::kGroups; ++g, floats += kLanes) {
+          store(scale[g] * F(Q8Row::level(level)), floats);
         }
+      }
+      for (int g = 0; g < Layout::kGroups && Layout::kHasMin; ++g, floats += kLanes) {
+        store(min[g], floats);
       }
       panel += Layout::kBytes;
     });
     p.next();
   }
+  for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
-/// Panels of all rows, one after the other; `tail` takes a copy of the last rows if they do not
-/// fill a panel.
+/// unpack(blocks, row, panel) for the panels of all rows, one after the other; `tail` takes a copy
+/// of the last rows if they do not fill a panel.
+template <class Rows, class Unpack>
+NEMO_SIMD void for_panels(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
+                          std::byte* panels, Unpack unpack) {
+  for (std::int64_t r = 0; r < rows; r += kLanes) {
+    const Rows from = w.from(r, 0);
+    if constexpr (Rows::kKernelOrder) {
+      unpack(from.blocks(), r, panels);
+    } else {
+      unpack(rows - r < kLanes ? from.last_blocks(rows - r, cols, tail) : from.blocks(), r, panels);
+    }
+    panels += cols / 32 * LayoutOf<typename Rows::Block>::kBytes;
+  }
+}
+
+/// Panels of all rows.
 template <int kAdd = 0, class Rows>
 void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
                  std::byte* panels) noexcept {
   using Block = typename Rows::Block;
-  const std::int64_t blocks = cols / Block::kElements;
-  for (std::int64_t r = 0; r < rows; r += kLanes) {
-    const Rows from = w.from(r, 0);
-    if constexpr (Rows::kKernelOrder) {
-      unpack_panel<Block, kAdd>(from.blocks(), blocks, panels);
-    } else {
-      unpack_panel<Block, kAdd>(
-          rows - r < kLanes ? from.last_blocks(rows - r, cols, tail) : from.blocks(), blocks,
-          panels);
-    }
-    panels += cols / 32 * LayoutOf<Block>::kBytes;
-  }
+  for_panels(w, rows, cols, tail, panels,
+             [&](auto blocks, std::int64_t, std::byte* panel) NEMO_SIMD_LAMBDA {
+               unpack_panel<Block, kAdd>(blocks, cols / Block::kElements, panel);
+             });
 }
 
-/// Tokens of a pass.
-template <class Layout>
-constexpr int kTokensOf = Layout::kGroups == 1 ? kPanelTokens : kPanelPairTokens;
+/// The same, and y[t, 0..rows) (+)= rows . token t for kTokens tokens.
+template <int kTokens, class Rows>
+void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
+                         float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
+                         std::byte* panels) noexcept {
+  using Block = typename Rows::Block;
+  for_panels(
+      w, rows, cols, tail, panels,
+      [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
+        const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
+        F acc[kTokens];
+        for (int t = 0; t < kTokens; ++t) {
+          const float* from = y + t * ldy + r;
+          acc[t] = !accumulate ? F(0.0f) : height == kLanes ? load(from) : load_first(from, height);
+        }
+        unpack_panel<Block, 0, kTokens>(blocks, cols / Block::kElements, panel, x, acc);
+        for (int t = 0; t < kTokens; ++t) {
+          float* to = y + t * ldy + r;
+          if (height == kLanes) {
+            store(acc[t], to);
+          } else {
+            store_first(acc[t], to, height);
+          }
+        }
+      });
+}
 
 /// y[t, 0..rows) (+)= panels . token t, kRows panels `step` bytes apart; rows > (kRows - 1) *
 /// kLanes.
@@ -88,30 +128,32 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   const float* aux = x.aux;
   for (std::int64_t b = 0; b < tiles; ++b) {
     ahead.fetch(line);
-    F f[kRows][kTokens];
     for (int g = 0; g < Layout::kGroups; ++g) {
       I dots[kRows][kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        const I start =
-            Layout::kHasMin ? all_words(0) : broadcast_word(aux + t * x.aux_stride + 1 + g);
+        const I start = start_of<Layout>(aux + t * x.aux_stride, g);
         for (int i = 0; i < kRows; ++i) dots[i][t] = start;
       }
       Product::template panel<kRows, kTokens, Layout::kQuads>(
           panel + g * Layout::kQuads * kLaneBytes, step, codes + 16 * g, x.stride, dots);
-      for (int i = 0; i < kRows; ++i) {
-        const auto* scale = reinterpret_cast<const float*>(panel + i * step + 8 * kLaneBytes);
-        const float* min = scale + Layout::kGroups * kLanes;
-        const F s = load(scale + g * kLanes);
-        const F m = Layout::kHasMin ? load(min + g * kLanes) : F(0.0f);
-        for (int t = 0; t < kTokens; ++t) {
-          f[i][t] =
-              scaled<Layout>(dots[i][t], s, m, F(aux[t * x.aux_stride + 1 + g]), f[i][t], g == 0);
+      for (int t = 0; t < kTokens; ++t) {
+        const float* a = aux + t * x.aux_stride;
+        const std::int64_t level = Q8Row::level_of(a[1]);
+        for (int i = 0; i < kRows; ++i) {
+          const auto* scales = reinterpret_cast<const float*>(panel + i * step + 8 * kLaneBytes);
+          acc[i][t] = add_scaled(dots[i][t], F(a[0]),
+                                 load(scales + (level * Layout::kGroups + g) * kLanes), acc[i][t]);
         }
       }
-    }
-    for (int t = 0; t < kTokens; ++t) {
-      const F scale(aux[t * x.aux_stride]);
-      for (int i = 0; i < kRows; ++i) acc[i][t] = fma(f[i][t], scale, acc[i][t]);
+      if constexpr (Layout::kHasMin) {
+        for (int i = 0; i < kRows; ++i) {
+          const F min = load(reinterpret_cast<const float*>(
+              panel + i * step + (Layout::kMinsAt + g) * kLaneBytes));
+          for (int t = 0; t < kTokens; ++t) {
+            acc[i][t] = fma(min, F(aux[t * x.aux_stride + 2 + g]), acc[i][t]);
+          }
+        }
+      }
     }
     panel += Layout::kBytes;
     codes += 32;
@@ -132,8 +174,8 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   }
 }
 
-/// multiply_panel for 1 .. kTokensOf<Layout> tokens.
-template <class Layout, int kRows, int kTokens = kTokensOf<Layout>>
+/// multiply_panel for 1 .. kPanelTokens tokens.
+template <class Layout, int kRows, int kTokens = kPanelTokens>
 NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t step,
                                   std::int64_t tiles, const TokenSpan& x, float* y,
                                   std::int64_t ldy, std::int64_t rows, bool accumulate,
@@ -146,13 +188,12 @@ NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, s
   }
 }
 
-/// Columns [0, cols) of all rows, cols <= kPanelCols, with any number of tokens.
+/// Columns [0, cols) of all rows, cols <= kPanelCols, with more than kDirectTokens tokens.
 template <class Rows>
 void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
                 std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                 std::byte* panels) noexcept {
   using Layout = LayoutOf<typename Rows::Block>;
-  constexpr std::int64_t kTokens = kTokensOf<Layout>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
   const std::int64_t fitting = kPanelSlabBytes / panel_bytes / kPanelRows * kPanelRows;
@@ -162,16 +203,17 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
                                  kLanes;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows(w.from(r0, 0), end - r0, cols, tail, panels);
+    unpack_and_multiply<kDirectGroup>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
+                                      tail, panels);
     Ahead ahead;
     if (end < rows && w.whole(cols)) {
       ahead = {w.data + end * w.row_bytes,
                (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
                (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
-                   ((tokens + kTokens - 1) / kTokens) * tiles};
+                   ((tokens - kDirectGroup + kPanelTokens - 1) / kPanelTokens) * tiles};
     }
-    for (std::int64_t t = 0; t < tokens; t += kTokens) {
-      const std::int64_t count = tokens - t < kTokens ? tokens - t : kTokens;
+    for (std::int64_t t = kDirectGroup; t < tokens; t += kPanelTokens) {
+      const std::int64_t count = tokens - t < kPanelTokens ? tokens - t : kPanelTokens;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
       const std::byte* panel = panels;

@@ -1,10 +1,13 @@
 // Tiles, the unit of the integer products: 32 columns of kLanes rows, lane = row.
 //
-// A tile is eight vectors of code quads (word r of vector q = codes 4q..4q+3 of row r) and one or
-// two vectors of scales and mins. Per token and tile, with s_g, m_g the scales and mins of its
-// groups:
-//   f    = sum_g  s_g * (codes . activations, exactly in int32, offset taken off)  [+ m_g * sum_g]
-//   acc  = f * activation scale + acc
+// A tile is eight vectors of code quads (word r of vector q = codes 4q..4q+3 of row r) and vectors
+// of scales and mins. Per token and tile, for each of its groups, with its scale s and min m and an
+// activation scale of level * 2^e (kernels.hpp):
+//   dot  = codes . activations, exactly in int32, offset taken off
+//   acc  = (dot * 2^e) * (s * level) + acc           [acc = m * (activation scale * sum) + acc]
+// Products with 2^e cost nothing: dot is added up from the bits of 3 * 2^(22 + e) on, which are
+// those of 3 * 2^(22 + e) + dot * 2^e then, |dot| being less than 2^22. Nor do those with a level,
+// where s * level lies in memory for all levels.
 // Included after the instruction set's vector.hpp.
 #pragma once
 
@@ -25,11 +28,13 @@ struct TileLayout {
   static constexpr int kGroups = 32 / kGroupSize;
   static constexpr int kQuads = 8 / kGroups;  // of one group
   static constexpr bool kHasMin = kWithMin;
-  static constexpr int kVectors = 8 + kGroups * (kHasMin ? 2 : 1);
-  static constexpr std::int64_t kBytes = kVectors * kLaneBytes;
-  // Floats of aux data a token and tile: activation scale, then per group the activation sum
-  // (formats with mins) or the int32 that takes the codes' offset off.
-  static constexpr int kAux = kGroups == 1 ? 2 : 4;
+  // A panel's tile: codes, then [level, group] scales, then the groups' mins.
+  static constexpr int kMinsAt = 8 + kGroups * Q8Row::kLevels;
+  static constexpr std::int64_t kBytes = (kMinsAt + (kHasMin ? kGroups : 0)) * kLaneBytes;
+  // Words of aux data a token and tile: the float whose bits stand for 0, the level, then per
+  // group the activations' sum (formats with mins) or the bits that stand for 0 less the codes'
+  // offset.
+  static constexpr int kAux = 2 + kGroups;
 };
 template <class Block>
 using LayoutOf =
@@ -43,6 +48,9 @@ struct TokenSpan {
   std::int64_t aux_stride;
 };
 
+/// The float from whose bits on dots of activations with this scale are added up.
+NEMO_SIMD float zero_of(float scale) { return Q8Row::power_of(scale) * 0x1.8p23f; }
+
 /// Fills aux[token, tile, kAux] for `tiles` tiles from column `first` on.
 template <class Layout, int kOffset>
 void prepare_aux(const std::byte* acts, std::int64_t act_stride, std::int64_t cols,
@@ -54,12 +62,17 @@ void prepare_aux(const std::byte* acts, std::int64_t act_stride, std::int64_t co
     const auto* scales = reinterpret_cast<const float*>(row + scales_at) + first / 32;
     const auto* sums = reinterpret_cast<const std::int32_t*>(row + sums_at) + first / 16;
     for (std::int64_t b = 0; b < tiles; ++b, aux += Layout::kAux) {
-      aux[0] = scales[b];
+      const float zero = zero_of(scales[b]);
+      aux[0] = zero;
+      aux[1] = Q8Row::level(Q8Row::level_of(scales[b]));
       for (int g = 0; g < Layout::kGroups; ++g) {
         const std::int32_t total =
             Layout::kGroups == 1 ? sums[2 * b] + sums[2 * b + 1] : sums[2 * b + g];
-        aux[1 + g] = Layout::kHasMin ? static_cast<float>(total)
-                                     : __builtin_bit_cast(float, -kOffset* total);
+        // Unsigned: where the scale is infinite or 0 the sum may wrap, as the dots do.
+        const auto start = __builtin_bit_cast(std::uint32_t, zero) -
+                           static_cast<std::uint32_t>(kOffset) * static_cast<std::uint32_t>(total);
+        aux[2 + g] = Layout::kHasMin ? scales[b] * static_cast<float>(total)
+                                     : __builtin_bit_cast(float, start);
       }
     }
   }
@@ -79,56 +92,70 @@ NEMO_SIMD void quads_of(const I (&low)[4], const I (&high)[4], I (&quads)[8]) {
   }
 }
 
-/// One group's contribution to f.
+/// What sums of a group's products start from.
 template <class Layout>
-NEMO_SIMD F scaled(I dot, F scale, F min, F sum, F f, bool first) {
-  if constexpr (Layout::kHasMin) f = first ? min * sum : fma(min, sum, f);
-  const bool plain = first && !Layout::kHasMin;
-  return plain ? to_floats(dot) * scale : fma(to_floats(dot), scale, f);
+NEMO_SIMD I start_of(const float* aux, int group) {
+  return broadcast_word(Layout::kHasMin ? aux : aux + 2 + group);
 }
 
-/// Adds one tile's products, its codes in registers, to acc[t].
+/// acc + (the dot that was added up from zero's bits on) * scale
+NEMO_SIMD F add_scaled(I dot, F zero, F scale, F acc) {
+  return fma(as_floats(dot) - zero, scale, acc);
+}
+
+/// Adds to acc[t] what a tile's groups come to.
+template <class Layout, int kTokens>
+NEMO_SIMD void add_dots(const I (&dots)[Layout::kGroups][kTokens], const F* scale, const F* min,
+                        const float* aux, std::int64_t aux_stride, F (&acc)[kTokens]) {
+  for (int t = 0; t < kTokens; ++t) {
+    const float* a = aux + t * aux_stride;
+    const F level(a[1]);
+    for (int g = 0; g < Layout::kGroups; ++g) {
+      acc[t] = add_scaled(dots[g][t], F(a[0]), scale[g] * level, acc[t]);
+      if constexpr (Layout::kHasMin) acc[t] = fma(min[g], F(a[2 + g]), acc[t]);
+    }
+  }
+}
+
+/// Adds one tile's products, its code quads in registers, to acc[t].
+template <class Layout, int kTokens>
+NEMO_SIMD void add_quads(const I (&quads)[8], const F* scale, const F* min, const TokenSpan& x,
+                         std::int64_t tile, F (&acc)[kTokens]) {
+  const float* aux = x.aux + Layout::kAux * tile;
+  I dots[Layout::kGroups][kTokens];
+  for (int g = 0; g < Layout::kGroups; ++g) {
+    for (int t = 0; t < kTokens; ++t) dots[g][t] = start_of<Layout>(aux + t * x.aux_stride, g);
+    Layout::Product::template quads<kTokens, Layout::kQuads>(
+        quads + g * Layout::kQuads, x.codes + 32 * tile + 16 * g, x.stride, dots[g]);
+  }
+  add_dots<Layout>(dots, scale, min, aux, x.aux_stride, acc);
+}
+
+/// The same with the codes as Unpack gives them.
 template <class Layout, class Blocks, int kTokens>
 NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, const F* min,
                         const TokenSpan& x, std::int64_t tile, F (&acc)[kTokens]) {
   using Product = typename Layout::Product;
-  constexpr int kGroups = Layout::kGroups;
-  const std::byte* codes = x.codes + 32 * tile;
-  const float* aux = x.aux + Layout::kAux * tile;
-  I dots[kGroups][kTokens];
   if constexpr (!Blocks::kKernelOrder && kTokens <= kRowTokens) {
-    if constexpr (kGroups == 1) {
+    const std::byte* codes = x.codes + 32 * tile;
+    const float* aux = x.aux + Layout::kAux * tile;
+    I dots[Layout::kGroups][kTokens];
+    if constexpr (Layout::kGroups == 1) {
       Product::template rows32<kTokens>(low, high, codes, x.stride, dots[0]);
     } else {
       Product::template rows16<kTokens>(low, codes, x.stride, dots[0]);
       Product::template rows16<kTokens>(high, codes + 16, x.stride, dots[1]);
     }
-    if constexpr (!Layout::kHasMin) {
-      for (int g = 0; g < kGroups; ++g) {
-        for (int t = 0; t < kTokens; ++t) {
-          dots[g][t] = add_words(dots[g][t], broadcast_word(aux + t * x.aux_stride + 1 + g));
-        }
+    for (int g = 0; g < Layout::kGroups; ++g) {
+      for (int t = 0; t < kTokens; ++t) {
+        dots[g][t] = add_words(dots[g][t], start_of<Layout>(aux + t * x.aux_stride, g));
       }
     }
+    add_dots<Layout>(dots, scale, min, aux, x.aux_stride, acc);
   } else {
     I quads[8];
     quads_of<Blocks>(low, high, quads);
-    for (int g = 0; g < kGroups; ++g) {
-      for (int t = 0; t < kTokens; ++t) {
-        dots[g][t] =
-            Layout::kHasMin ? all_words(0) : broadcast_word(aux + t * x.aux_stride + 1 + g);
-      }
-      Product::template quads<kTokens, Layout::kQuads>(quads + g * Layout::kQuads, codes + 16 * g,
-                                                       x.stride, dots[g]);
-    }
-  }
-  for (int t = 0; t < kTokens; ++t) {
-    const float* a = aux + t * x.aux_stride;
-    F f(0.0f);
-    for (int g = 0; g < kGroups; ++g) {
-      f = scaled<Layout>(dots[g][t], scale[g], min[g], F(a[1 + g]), f, g == 0);
-    }
-    acc[t] = fma(f, F(a[0]), acc[t]);
+    add_quads<Layout>(quads, scale, min, x, tile, acc);
   }
 }
 

@@ -25,15 +25,15 @@ constexpr int kUnitSlots = 4;
 constexpr std::int64_t kUnitTokens = 8;  // fewer: the vector units are as fast
 // Columns whose activations of kLanes tokens (8 KiB) stay in L1 while the panels of a slab pass by.
 constexpr std::int64_t kUnitTiles = 16;
-// The next slab's weights are fetched during this one: 64 rows, of 512 KiB at most.
+// The next slab's weights are fetched during this one: 64 rows, of 576 KiB at most.
 constexpr std::int64_t kUnitSlabPanels = 4;
-constexpr std::int64_t kUnitSlabBytes = 512 << 10;
+constexpr std::int64_t kUnitSlabBytes = 576 << 10;
 constexpr std::int64_t kUnitActBytes = 1 << 20;  // activations that stay in L2 from slab to slab
 
-/// What belongs to kLanes tokens and a tile, lane = token: activation scales, then per group the
-/// activation sums (formats with mins).
+/// What belongs to kLanes tokens and a tile, lane = token, as TileLayout::kAux, but of formats
+/// without mins nothing for groups.
 template <class Layout>
-constexpr std::int64_t kFactors = (1 + (Layout::kHasMin ? Layout::kGroups : 0)) * kLanes;
+constexpr std::int64_t kFactors = (2 + (Layout::kHasMin ? Layout::kGroups : 0)) * kLanes;
 
 /// Four words of `count` rows, lane = row; zeros in the lanes behind.
 NEMO_SIMD RowWords words_of_tokens(const std::byte* p, std::int64_t stride, std::int64_t count) {
@@ -57,19 +57,25 @@ void prepare_factors(const std::byte* acts, std::int64_t act_stride, std::int64_
   for (std::int64_t b = 0; b < tiles; b += 4) {
     const RowWords four = words_of_tokens(scales + 4 * b, act_stride, count);
     for (std::int64_t i = 0; i < 4 && b + i < tiles; ++i) {
-      store(as_floats(four.w[i]), factors + (b + i) * kStep);
+      float* out = factors + (b + i) * kStep;
+      store(as_floats(and_bits(four.w[i], all_words(Q8Row::kPowerBits))) * F(0x1.8p23f), out);
+      store_bytes(and_bits(shift_words_right<Q8Row::kLevelAt>(four.w[i]),
+                           all_words(Q8Row::kLevels - 1)),
+                  out + kLanes);
+      if constexpr (Layout::kHasMin) store(as_floats(four.w[i]), out + 2 * kLanes);  // see below
     }
   }
   if constexpr (Layout::kHasMin) {
     for (std::int64_t b = 0; b < tiles; b += 2) {
       const RowWords four = words_of_tokens(sums + 8 * b, act_stride, count);
       for (std::int64_t i = 0; i < 2 && b + i < tiles; ++i) {
-        float* out = factors + (b + i) * kStep + kLanes;
+        float* out = factors + (b + i) * kStep + 2 * kLanes;
+        const F scale = load(out);
         if constexpr (Layout::kGroups == 1) {
-          store(to_floats(add_words(four.w[2 * i], four.w[2 * i + 1])), out);
+          store(scale * to_floats(add_words(four.w[2 * i], four.w[2 * i + 1])), out);
         } else {
-          store(to_floats(four.w[2 * i]), out);
-          store(to_floats(four.w[2 * i + 1]), out + kLanes);
+          store(scale * to_floats(four.w[2 * i]), out);
+          store(scale * to_floats(four.w[2 * i + 1]), out + kLanes);
         }
       }
     }
@@ -90,22 +96,20 @@ NEMO_SIMD void add_sums(const std::int32_t* sums, const std::byte* tile, const f
                         F (&acc)[kTokens]) {
   constexpr int kGroups = Layout::kGroups;
   const auto* scales = reinterpret_cast<const float*>(tile + 8 * kLaneBytes);
-  F scale[kGroups];
   F min[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    scale[g] = load(scales + g * kLanes);
-    min[g] = Layout::kHasMin ? load(scales + (kGroups + g) * kLanes) : F(0.0f);
+  for (int g = 0; g < kGroups && Layout::kHasMin; ++g) {
+    min[g] = load(reinterpret_cast<const float*>(tile + (Layout::kMinsAt + g) * kLaneBytes));
   }
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    F f(0.0f);
+    const F zero(factors[t]);
+    const std::int64_t level = __builtin_bit_cast(std::int32_t, factors[kLanes + t]);
 #pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g) {
-      const F sum = Layout::kHasMin ? F(factors[(1 + g) * kLanes + t]) : F(0.0f);
-      f = scaled<Layout>(load_bytes(sums + (g * kLanes + t) * kLanes), scale[g], min[g], sum, f,
-                         g == 0);
+      const I dot = add_words(load_bytes(sums + (g * kLanes + t) * kLanes), as_words(zero));
+      acc[t] = add_scaled(dot, zero, load(scales + (level * kGroups + g) * kLanes), acc[t]);
+      if constexpr (Layout::kHasMin) acc[t] = fma(min[g], F(factors[(2 + g) * kLanes + t]), acc[t]);
     }
-    acc[t] = fma(f, F(factors[t]), acc[t]);
   }
 }
 

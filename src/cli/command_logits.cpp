@@ -17,7 +17,7 @@ namespace {
 struct LogitsOptions {
   std::string model, tokens, tokens_file, out;
   LoadOptions load;
-  std::int64_t chunk = 512;
+  std::int64_t chunk = 1024;
 };
 
 void run(const LogitsOptions& options) {

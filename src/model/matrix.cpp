@@ -105,28 +105,24 @@ void run_products(Compute& compute, std::span<const Product> products) {
       }
     }
     const float scale = p.w->scale(p.index);
-    if (scale != 1.0f) {
-      for (std::int64_t t = 0; t < p.tokens; ++t) compute.kernels.scale(scale, rows, y + t * p.ldy);
+    for (std::int64_t t = 0; t < p.tokens; ++t) {
+      float* row = y + t * p.ldy;
+      if (scale != 1.0f) compute.kernels.scale(scale, rows, row);
+      if (p.epilogue.bias != nullptr) compute.kernels.add(p.epilogue.bias + row0, rows, row);
+      if (p.epilogue.relu2) compute.kernels.relu2(row, rows);
     }
   });
 }
 
-void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy) {
-  const Product product{&w, 0, x.form(w), x.rows(), y, ldy};
+void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy,
+            Epilogue epilogue) {
+  const Product product{&w, 0, x.form(w), x.rows(), y, ldy, epilogue};
   run_products(compute, {&product, 1});
 }
 
 void embed(Compute& compute, const Matrix& table, std::int32_t token, float* out) {
   compute.kernels.format(table.type).decode_row(table.view(), token, out);
   if (table.scale(0) != 1.0f) compute.kernels.scale(table.scale(0), table.cols, out);
-}
-
-void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
-              std::int64_t ldy) {
-  if (bias.empty()) return;
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    compute.kernels.add(bias.data(), static_cast<std::int64_t>(bias.size()), y + t * ldy);
-  }
 }
 
 }  // namespace nemo

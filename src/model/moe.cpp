@@ -41,26 +41,18 @@ Grouping group_by_expert(const Route* routes, std::int64_t pairs, std::int64_t e
 
 /// Products of every chosen expert with its own consecutive rows.
 void append_expert_products(const Matrix& w, const Grouping& g, Activations::Form rows, float* y,
-                            std::int64_t ldy, std::vector<Product>& out) {
+                            std::int64_t ldy, const std::vector<float>& biases, bool relu2,
+                            std::vector<Product>& out) {
   for (std::size_t i = 0; i < g.experts.size(); ++i) {
     const std::int64_t first = g.first[i];
+    const std::int64_t expert = g.experts[i];
     out.push_back({&w,
-                   g.experts[i],
+                   expert,
                    {rows.data + first * rows.stride, rows.stride, rows.planes},
                    g.first[i + 1] - first,
                    y + first * ldy,
-                   ldy});
-  }
-}
-
-/// y[pair] += bias of the pair's expert; an empty bias is none.
-void add_expert_bias(Compute& compute, const std::vector<float>& bias, const Grouping& g, float* y,
-                     std::int64_t ldy, std::int64_t width) {
-  if (bias.empty()) return;
-  for (std::size_t i = 0; i < g.experts.size(); ++i) {
-    for (std::int64_t at = g.first[i]; at < g.first[i + 1]; ++at) {
-      compute.kernels.add(bias.data() + g.experts[i] * width, width, y + at * ldy);
-    }
+                   ldy,
+                   relu2 ? add_and_relu2(biases, w, expert) : add(biases, w, expert)});
   }
 }
 
@@ -87,8 +79,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   const float* expert_input = nullptr;
   if (w.latent_down) {
     auto* v = compute.arena.take<float>(tokens * ldv);
-    linear(compute, w.latent_down, x, v, ldv);
-    add_bias(compute, w.latent_down_bias, tokens, v, ldv);
+    linear(compute, w.latent_down, x, v, ldv, add(w.latent_down_bias, w.latent_down));
     expert_input = v;
   }
   Activations latent_rows(compute, expert_input, tokens, latent, ldv);
@@ -112,34 +103,24 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   auto* shared_hidden = compute.arena.take<float>(has_shared ? tokens * lds : 0);
   std::vector<Product> products;
   if (has_shared) {
-    products.push_back({&w.shared.up, 0, x.form(w.shared.up), tokens, shared_hidden, lds});
+    products.push_back({&w.shared.up, 0, x.form(w.shared.up), tokens, shared_hidden, lds,
+                        add_and_relu2(w.shared.up_bias, w.shared.up)});
   }
   append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
-                         products);
+                         w.up_bias, true, products);
   run_products(compute, products);
-  add_expert_bias(compute, w.up_bias, group, hidden, ldh, inner);
-  if (has_shared) add_bias(compute, w.shared.up_bias, tokens, shared_hidden, lds);
-
-  parallel_for(pairs >= 8 ? compute.threads : 1, pairs + (has_shared ? tokens : 0),
-               [&](std::int64_t r) {
-                 if (r < pairs) {
-                   kernels.relu2(hidden + r * ldh, inner);
-                 } else {
-                   kernels.relu2(shared_hidden + (r - pairs) * lds, shared_inner);
-                 }
-               });
 
   Activations hidden_rows(compute, hidden, pairs, inner, ldh);
   Activations shared_rows(compute, shared_hidden, tokens, shared_inner, lds);
   auto* expert_out = compute.arena.take<float>(pairs * ldv);
   products.clear();
   if (has_shared) {
-    products.push_back({&w.shared.down, 0, shared_rows.form(w.shared.down), tokens, out, ldo});
+    products.push_back({&w.shared.down, 0, shared_rows.form(w.shared.down), tokens, out, ldo,
+                        add(w.shared.down_bias, w.shared.down)});
   }
-  append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, products);
+  append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, w.down_bias,
+                         false, products);
   run_products(compute, products);
-  add_expert_bias(compute, w.down_bias, group, expert_out, ldv, latent);
-  if (has_shared) add_bias(compute, w.shared.down_bias, tokens, out, ldo);
 
   // Weighted sum in the order of choice, whatever order experts were computed in.
   const std::int64_t d = w.latent_up ? w.latent_up.rows : latent;
@@ -158,8 +139,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     ldr = padded(d);
     auto* full = compute.arena.take<float>(tokens * ldr);
     Activations mixed_rows(compute, mixed, tokens, latent, ldv);
-    linear(compute, w.latent_up, mixed_rows, full, ldr);
-    add_bias(compute, w.latent_up_bias, tokens, full, ldr);
+    linear(compute, w.latent_up, mixed_rows, full, ldr, add(w.latent_up_bias, w.latent_up));
     routed = full;
   }
   parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {

@@ -17,7 +17,7 @@ struct BenchmarkOptions {
   std::vector<std::int64_t> prompt_tokens = {512};  // one prefill test each
   std::vector<std::int64_t> decode_tokens = {64};   // one decode test each
   std::vector<std::int64_t> depths = {0};           // tokens already in the cache
-  std::int64_t chunk_tokens = 512;
+  std::int64_t chunk_tokens = 1024;
   int repetitions = 5;
   bool profile = false;  // also say where the time went
   /// When on, each decode test is followed by one that guesses ahead, on greedy text after

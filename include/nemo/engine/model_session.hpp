@@ -50,10 +50,11 @@ class ModelSession final : public Session {
       // The last token's logits are always kept for logits().
       const bool extra = end == total && (asked == 0 || wanted.back() != end - begin - 1);
       if (extra) wanted.push_back(end - begin - 1);
-      std::function<bool()> proceed;
+      ProgressCallback proceed;
       if (options.progress && end - begin >= kLongChunk) {
-        proceed = [&] {
-          return options.progress(static_cast<std::uint64_t>(begin),
+        proceed = [&](std::uint64_t layers_done, std::uint64_t layers) {
+          const auto count = static_cast<std::uint64_t>(end - begin);
+          return options.progress(static_cast<std::uint64_t>(begin) + count * layers_done / layers,
                                   static_cast<std::uint64_t>(total));
         };
       }
@@ -322,7 +323,7 @@ class ModelSession final : public Session {
 
   /// With `proceed` an error leaves the session as it was before the chunk.
   void run(std::span<const std::int32_t> chunk, std::span<const std::int64_t> wanted, float* out,
-           const std::function<bool()>& proceed) {
+           const ProgressCallback& proceed) {
     const std::unique_ptr<Checkpoint> before = proceed ? save() : nullptr;
     compute_.proceed = proceed;
     try {

@@ -14,9 +14,9 @@
 namespace nemo {
 
 struct FeedOptions {
-  std::int64_t chunk_tokens = 512;  // prefill granularity; changes rounding only
-  ProgressCallback progress;        // (tokens done, tokens total), also asked inside long chunks
-  Profile* profile = nullptr;       // collects where the time went; null: not measured
+  std::int64_t chunk_tokens = 1024;  // prefill granularity; changes rounding only
+  ProgressCallback progress;   // (tokens done, tokens total), of long chunks after each layer too
+  Profile* profile = nullptr;  // collects where the time went; null: not measured
 };
 
 /// What a session looks like whatever its KV policy. Not thread-safe itself; any number of sessions

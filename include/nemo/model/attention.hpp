@@ -285,10 +285,10 @@ inline Projection projection(Compute& compute, const Matrix& matrix, const std::
 inline void project(Compute& compute, Activations& x, std::span<const Projection> projections) {
   std::vector<Product> products;
   for (const Projection& p : projections) {
-    products.push_back({p.matrix, 0, x.form(*p.matrix), x.rows(), p.rows, p.ld});
+    products.push_back(
+        {p.matrix, 0, x.form(*p.matrix), x.rows(), p.rows, p.ld, add(*p.bias, *p.matrix)});
   }
   run_products(compute, products);
-  for (const Projection& p : projections) add_bias(compute, *p.bias, x.rows(), p.rows, p.ld);
 }
 
 /// What attention() does between the projections; k and v have the same ld and are rotated already.
@@ -339,8 +339,7 @@ void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cach
   }
 
   Activations mixed_rows(compute, mixed, tokens, w.q.rows, q.ld);
-  linear(compute, w.o, mixed_rows, out, ldo);
-  add_bias(compute, w.o_bias, tokens, out, ldo);
+  linear(compute, w.o, mixed_rows, out, ldo, add(w.o_bias, w.o));
 }
 
 }  // namespace detail

@@ -4,12 +4,12 @@
 #include <nemo/base/aligned.hpp>
 #include <nemo/base/arena.hpp>
 #include <nemo/base/parallel.hpp>
+#include <nemo/base/progress.hpp>
 #include <nemo/kernels.hpp>
 #include <nemo/model/profile.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 
 namespace nemo {
 
@@ -31,8 +31,8 @@ struct Compute {
   /// by the forward pass: for few tokens weights are waited for anyway and the precision is free.
   bool fine_activations = false;
   Profile* profile = nullptr;  // null: nobody asks where the time goes
-  /// Asked between layers; false stops the forward pass. May be empty.
-  std::function<bool()> proceed;
+  /// Asked with (layers done, layers) before each; false stops the forward pass. May be empty.
+  ProgressCallback proceed;
   Arena arena;
   AlignedBuffer<std::byte> scratch;
 };

@@ -82,7 +82,23 @@ class Activations {
   std::vector<Rows> made_;
 };
 
-/// One y = W x: y[t*ldy + r] = scale * sum_c W[index][r, c] x[t, c].
+/// What a product does with its rows while they are in cache.
+struct Epilogue {
+  const float* bias = nullptr;  // [rows], added
+  bool relu2 = false;           // then y = max(y, 0)^2
+};
+/// The biases of matrix `index` of a stack; none if there are none.
+[[nodiscard]] inline Epilogue add(const std::vector<float>& biases, const Matrix& w,
+                                  std::int64_t index = 0) {
+  return {biases.empty() ? nullptr : biases.data() + index * w.rows, false};
+}
+/// The same, then y = max(y, 0)^2.
+[[nodiscard]] inline Epilogue add_and_relu2(const std::vector<float>& biases, const Matrix& w,
+                                            std::int64_t index = 0) {
+  return {add(biases, w, index).bias, true};
+}
+
+/// One y = W x: y[t*ldy + r] = scale * sum_c W[index][r, c] x[t, c], then the epilogue.
 struct Product {
   const Matrix* w;
   std::int64_t index;  // which of w->count matrices
@@ -90,19 +106,17 @@ struct Product {
   std::int64_t tokens;
   float* y;
   std::int64_t ldy;
+  Epilogue epilogue = {};
 };
 
 /// Runs products, which must not depend on each other, in one parallel region.
 void run_products(Compute& compute, std::span<const Product> products);
 
 /// y = W x for a single matrix.
-void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy);
+void linear(Compute& compute, const Matrix& w, Activations& x, float* y, std::int64_t ldy,
+            Epilogue epilogue = {});
 
 /// out [cols] = row `token` of an embedding table.
 void embed(Compute& compute, const Matrix& table, std::int32_t token, float* out);
-
-/// y[t] += bias for every row; an empty bias is none.
-void add_bias(Compute& compute, const std::vector<float>& bias, std::int64_t tokens, float* y,
-              std::int64_t ldy);
 
 }  // namespace nemo

@@ -206,8 +206,9 @@ class NemotronH {
     const std::int64_t d = config().hidden;
     std::int64_t attention_slot = 0;
     std::size_t mamba_slot = 0;
+    std::uint64_t layers_done = 0;
     for (const LayerWeights& layer : weights_->layers) {
-      if (compute.proceed && !compute.proceed()) {
+      if (compute.proceed && !compute.proceed(layers_done++, weights_->layers.size())) {
         throw Error(ErrorCode::cancelled, "evaluation cancelled between two layers");
       }
       Arena::Scope scope(compute.arena);

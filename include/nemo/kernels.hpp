@@ -156,6 +156,9 @@ struct KvKernels;
 
 struct Kernels {
   std::string_view name;
+  /// The same table but with operands of float products rounded to bf16 (8 significant bits, no
+  /// worse than int8 with a scale), for when many tokens are evaluated at once. Null: there is none.
+  const Kernels* prefill = nullptr;
 
   /// Indexed by DType; matmul is null for types that are not matrix weights (i8.., f64).
   const FormatKernels* formats;

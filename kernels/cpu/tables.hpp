@@ -23,12 +23,14 @@ extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 
-/// Float products on bf16 tiles: what `amx` has beside, where the CPU has them.
+/// Float products of bf16 numbers: what `amx` has beside, where the CPU has them, and what
+/// `avx512bf16` has for prefill.
 struct FloatProducts {
   decltype(Kernels::scores_half) scores_half;
   decltype(Kernels::mix_half) mix_half;
   Matmul bf16_matmul;
 };
 extern const FloatProducts kAmxFloatProducts;
+extern const FloatProducts kAvx512Bf16FloatProducts;
 
 }  // namespace nemo

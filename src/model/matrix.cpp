@@ -92,7 +92,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
     const std::int64_t rows = std::min(step, p.w->rows - row0);
     const WeightRows w = p.w->view(p.index);
     float* y = p.y + row0;
-    const Matmul matmul = compute.kernels.format(p.w->type).product(w).matmul;
+    const Matmul matmul = compute.products().format(p.w->type).product(w).matmul;
     if (p.x.planes == 1) {
       matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy, compute.thread_scratch());
     } else {

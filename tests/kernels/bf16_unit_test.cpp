@@ -1,8 +1,11 @@
-// Products on a bf16 matrix unit (AMX, an emulated one) against products in double.
+// Products of bf16 numbers, on a matrix unit (AMX, an emulated one) in two parts each or rounded to
+// one (AVX-512, emulated), against products in double.
 #include "catch.hpp"
 #include "fast_support.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <string>
 
 #ifdef NEMO_HAVE_EMULATED_UNIT
@@ -19,21 +22,32 @@ struct Unit {
   decltype(Kernels::scores_half) scores;
   decltype(Kernels::mix_half) mix;
   Matmul matmul;  // of bf16 weights
+  double error;   // of a product of two numbers, one sigma, as a part of it
 };
+constexpr double kPartsError = 0x1p-17;
+constexpr double kRoundedError = 0x1.6p-9;   // each number is off by kRounding of itself at most
+constexpr double kRounding = 0x1.01p-8;
 
 std::vector<Unit> units() {
   std::vector<Unit> all;
   for (const Kernels* table : available_kernels()) {
 #ifdef NEMO_HAVE_EMULATED_UNIT
     if (table->name == "avx2") {
-      all.push_back({"emulated", kEmulatedFloatProducts.scores_half,
-                     kEmulatedFloatProducts.mix_half, kEmulatedFloatProducts.bf16_matmul});
+      const auto add = [&](const char* name, const FloatProducts& p, double error) {
+        all.push_back({name, p.scores_half, p.mix_half, p.bf16_matmul, error});
+      };
+      add("emulated", kEmulatedFloatProducts, kPartsError);
+      add("emulated pairs", kEmulatedPairProducts, kRoundedError);
     }
 #endif
     const auto features = cpu_features();
     if (table->name == "amx" && std::count(features.begin(), features.end(), "amx-bf16") != 0) {
-      all.push_back(
-          {"amx", table->scores_half, table->mix_half, table->format(DType::bf16).matmul});
+      all.push_back({"amx", table->scores_half, table->mix_half, table->format(DType::bf16).matmul,
+                     kPartsError});
+    }
+    if (const Kernels* own = table->prefill; own != nullptr) {
+      all.push_back({std::string(table->name), own->scores_half, own->mix_half,
+                     own->format(DType::bf16).matmul, kRoundedError});
     }
   }
   return all;
@@ -85,7 +99,7 @@ struct Case {
   [[nodiscard]] int wrong_scores(const Unit& unit) const {
     const auto s = scores(unit);
     return wrong(
-        rows, tokens, dim, ldp, s, 5.0f,
+        unit.error, rows, tokens, dim, ldp, s, 5.0f,
         [&](std::int64_t r, std::int64_t t, std::int64_t c) {
           return static_cast<double>(q[at(r * ldq + c)]) * cached_at(t, c);
         },
@@ -98,7 +112,7 @@ struct Case {
       for (std::int64_t c = dim; c < ldo; ++c) gaps += o[at(r * ldo + c)] != out[at(r * ldo + c)];
     }
     return gaps + wrong(
-                      rows, dim, tokens, ldo, o, kAnything,
+                      unit.error, rows, dim, tokens, ldo, o, kAnything,
                       [&](std::int64_t r, std::int64_t c, std::int64_t t) {
                         return static_cast<double>(p[at(r * ldp + t)]) * cached_at(t, c);
                       },
@@ -110,9 +124,10 @@ struct Case {
  private:
   static constexpr float kAnything = -77.0f;
   /// A product of floats' and halves' parts is off by 2^-17 for the float's rest and, low * low
-  /// being left out, by 2^-8 * 2^-7; float sums add 2^-24 for each of their terms.
+  /// being left out, by 2^-8 * 2^-7, one of rounded numbers by twice 2^-8 at most; float sums add 2^-24
+  /// for each of their terms.
   template <class Term, class Start>
-  static int wrong(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t ld,
+  static int wrong(double error_of_product, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t ld,
                    const std::vector<float>& got, float gap, Term term, Start start) {
     int count = 0;
     for (std::int64_t i = 0; i < m; ++i) {
@@ -124,8 +139,9 @@ struct Case {
           magnitude += std::abs(x);
           square += x * x;
         }
-        // The parts' errors are independent: five sigma of 2^-17 each, besides sums' rounding.
-        const double bound = 5 * 0x1p-17 * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
+        // The products' errors are independent: five sigma, besides sums' rounding.
+        const double bound =
+            5 * error_of_product * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
         const double error = std::abs(static_cast<double>(got[at(i * ld + j)]) - sum);
         count += error <= bound + 1e-7 * std::abs(start(i, j)) ? 0 : 1;
       }
@@ -139,7 +155,7 @@ struct Case {
 
 }  // namespace
 
-TEST_CASE("a bf16 unit's attention products are exact but for 2^-17 of each term, for all tails") {
+TEST_CASE("attention products of bf16 numbers are exact but for their rounding, for all tails") {
   for (const Unit& unit : units()) {
     for (const std::int64_t dim : {1, 7, 8, 16, 31, 64, 100, 128, 136, 300}) {
       for (const std::int64_t rows : {1, 5, 8, 16, 21, 64, 70}) {
@@ -159,7 +175,7 @@ TEST_CASE("a bf16 unit's attention products are exact but for 2^-17 of each term
   }
 }
 
-TEST_CASE("a bf16 unit's products take numbers of any magnitude") {
+TEST_CASE("products of bf16 numbers take any magnitude") {
   for (const Unit& unit : units()) {
     // The smallest halves are subnormal; queries from 1e-15 on have parts that are not.
     for (const float scale : {1e-6f, 1e-3f, 1e3f}) {
@@ -172,7 +188,7 @@ TEST_CASE("a bf16 unit's products take numbers of any magnitude") {
   }
 }
 
-TEST_CASE("a bf16 unit's rows have the same bits however many share it") {
+TEST_CASE("rows of bf16 products have the same bits however many share them") {
   for (const Unit& unit : units()) {
     for (const std::int64_t dim : {40, 128}) {
       const Case all(70, 150, dim);
@@ -199,7 +215,7 @@ TEST_CASE("a bf16 unit's rows have the same bits however many share it") {
   }
 }
 
-TEST_CASE("what a bf16 unit's rows do not see yet leaves their bits alone") {
+TEST_CASE("what rows of bf16 products do not see yet leaves their bits alone") {
   for (const Unit& unit : units()) {
     Case all(16, 150, 128);
     for (const std::int64_t visible : {1, 31, 33, 100, 128, 149}) {
@@ -235,7 +251,7 @@ std::vector<float> multiply(const Unit& unit, const StoredMatrix& m, const Activ
   return y;
 }
 
-TEST_CASE("a bf16 unit multiplies bf16 weights, for all tails and the same bits however split") {
+TEST_CASE("bf16 weights are multiplied in bf16, for all tails and the same bits however split") {
   constexpr std::int64_t kRows = 150, kTokens = 37;
   for (const Unit& unit : units()) {
     for (const std::int64_t cols : {1, 2, 15, 16, 17, 32, 33, 96, 300}) {
@@ -244,9 +260,9 @@ TEST_CASE("a bf16 unit multiplies bf16 weights, for all tails and the same bits 
       const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
                                              random_floats(kTokens * cols, 1.0f, 3), cols);
       const auto all = multiply(unit, m, a, 0, kRows, 0, kTokens);
-      CHECK(
-          ExactProducts(DType::bf16, m, a.values).wrong(all, kRows + 3, 0, kRows, kTokens, 1e-5) ==
-          0);
+      const double tolerance = unit.error == kPartsError ? 1e-5 : kRounding;
+      CHECK(ExactProducts(DType::bf16, m, a.values)
+                .wrong(all, kRows + 3, 0, kRows, kTokens, tolerance) == 0);
       int different = 0;
       for (const std::int64_t rows : {1, 8, 15, 16, 33, 64, 150}) {
         for (const std::int64_t tokens : {1, 3, 16, 17, 37}) {
@@ -268,6 +284,7 @@ TEST_CASE("a bf16 unit multiplies bf16 weights, for all tails and the same bits 
 
 TEST_CASE("weights too wide for a bf16 unit's scratch go the vectors' way") {
   for (const Unit& unit : units()) {
+    if (unit.error != kPartsError) continue;
     constexpr std::int64_t kCols = 100000;
     const StoredMatrix m = random_matrix(DType::bf16, 3, kCols, 5);
     const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
@@ -276,6 +293,54 @@ TEST_CASE("weights too wide for a bf16 unit's scratch go the vectors' way") {
     const auto y = multiply(unit, m, a, 0, 3, 0, 2);
     CHECK(ExactProducts(DType::bf16, m, a.values).wrong(y, 6, 0, 3, 2, 1e-5) == 0);
     CHECK(products() == 0);
+  }
+}
+
+TEST_CASE("bf16 weights of any width are multiplied in pairs") {
+  for (const Unit& unit : units()) {
+    if (unit.error != kRoundedError) continue;
+    for (const std::int64_t cols : {2047, 2048, 2049, 4099}) {
+      const StoredMatrix m = random_matrix(DType::bf16, 67, cols, 5);
+      const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
+                                             random_floats(3 * cols, 1.0f, 3), cols);
+      const auto y = multiply(unit, m, a, 0, 67, 0, 3);
+      INFO(unit.name << " columns " << cols);
+      CHECK(ExactProducts(DType::bf16, m, a.values).wrong(y, 70, 0, 67, 3, kRounding) == 0);
+    }
+  }
+}
+
+TEST_CASE("more than the 512 tokens and 256 rows that are packed at once") {
+  for (const Unit& unit : units()) {
+    const StoredMatrix m = random_matrix(DType::bf16, 5, 40, 5);
+    const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
+                                           random_floats(1100 * 40, 1.0f, 3), 40);
+    const auto all = multiply(unit, m, a, 0, 5, 0, 1100);
+    const auto last = multiply(unit, m, a, 0, 5, 1099, 1);
+    INFO(unit.name);
+    CHECK(std::memcmp(all.data() + 1099 * 8, last.data(), 5 * sizeof(float)) == 0);
+    const Case c(530, 65, 16);
+    CHECK(c.wrong_scores(unit) == 0);
+    CHECK(c.wrong_mix(unit) == 0);
+    (void)products();
+  }
+}
+
+TEST_CASE("infinities and NaN of a cache stay what they are in pairs") {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const Unit& unit : units()) {
+    if (unit.error != kRoundedError) continue;
+    Case c(3, 20, 32);
+    c.cached[at(4 * c.ldc)] = to_half(kInfinity);
+    c.cached[at(5 * c.ldc)] = to_half(std::numeric_limits<float>::quiet_NaN());
+    for (std::int64_t r = 0; r < 3; ++r) c.q[at(r * c.ldq)] = r == 0 ? 2.0f : -2.0f;
+    const auto s = c.scores(unit);
+    INFO(unit.name);
+    for (std::int64_t r = 0; r < 3; ++r) {
+      CHECK(s[at(r * c.ldp + 4)] == (r == 0 ? kInfinity : -kInfinity));
+      CHECK(std::isnan(s[at(r * c.ldp + 5)]));
+      CHECK(std::isfinite(s[at(r * c.ldp + 6)]));
+    }
   }
 }
 

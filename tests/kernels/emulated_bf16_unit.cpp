@@ -1,9 +1,10 @@
-// Emulates a bf16 matrix unit: what TDPBF16PS does with each number, on registers of kLanes rows.
+// Emulates what TDPBF16PS, on registers of kLanes rows, and VDPBF16PS do with each bf16 number.
 #include "emulated_unit.hpp"
 
 // clang-format off
 #include <kernels/cpu/avx2/vector.hpp>
 #include <kernels/cpu/simd/bf16_matmul-inl.hpp>
+#include <kernels/cpu/simd/bf16_pairs-inl.hpp>
 // clang-format on
 
 namespace nemo {
@@ -80,9 +81,50 @@ struct EmulatedBf16Unit {
   static const Kernels& vectors() { return kAvx2Kernels; }
 };
 
+/// To the nearest, of two as near the even one; subnormals are zeros.
+std::uint32_t rounded(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(flushed(x));
+  if (x != x) return bits >> 16 | 0x40u;
+  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+struct EmulatedPairs {
+  static I round(F first, F second) {
+    alignas(64) float a[kLanes], b[kLanes];
+    alignas(64) std::uint32_t words[kLanes];
+    store(first, a);
+    store(second, b);
+    for (int i = 0; i < kLanes; ++i) words[i] = rounded(a[i]) | rounded(b[i]) << 16;
+    return load_bytes(words);
+  }
+  static void store_row(F first, F second, float* to) {
+    alignas(64) float x[2 * kLanes];
+    store(first, x);
+    store(second, x + kLanes);
+    for (int i = 0; i < kLanes; ++i) {
+      to[i] = std::bit_cast<float>(rounded(x[2 * i]) | rounded(x[2 * i + 1]) << 16);
+    }
+  }
+  static F add(F acc, I a, I b) {
+    alignas(64) float sums[kLanes];
+    alignas(64) std::uint32_t x[kLanes], y[kLanes];
+    store(acc, sums);
+    store_bytes(a, x);
+    store_bytes(b, y);
+    for (int i = 0; i < kLanes; ++i) {
+      for (const bool second : {true, false}) {
+        sums[i] = flushed(__builtin_fmaf(part(x[i], second), part(y[i], second), sums[i]));
+      }
+    }
+    return load(sums);
+  }
+};
+
 }  // namespace
 
 namespace test {
+
+constinit const FloatProducts kEmulatedPairProducts = pair_float_products<EmulatedPairs>();
 
 constinit const FloatProducts kEmulatedFloatProducts = unit_float_products<EmulatedBf16Unit>();
 

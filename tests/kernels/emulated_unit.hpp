@@ -1,4 +1,4 @@
-// The products of a matrix unit that is emulated, for machines without one.
+// Products of a matrix unit and of bf16 pairs that are emulated, for machines without them.
 #pragma once
 
 #include <kernels/cpu/tables.hpp>
@@ -8,6 +8,8 @@ namespace nemo::test {
 /// As the `amx` table's, but in plain C++ beside the vector operations of AVX2.
 extern const FormatTable kEmulatedUnitProducts;
 extern const FloatProducts kEmulatedFloatProducts;
+/// As those of `avx512bf16`.
+extern const FloatProducts kEmulatedPairProducts;
 
 /// What was asked of the emulated unit since the last call; `misuse` counts products that it was
 /// not configured for and rows or slots that it does not have.

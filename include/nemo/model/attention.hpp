@@ -207,7 +207,7 @@ void attend(Compute& compute, const Cache& cache, const AttentionWeights& w, std
       const std::int64_t skip = (range.first - past) * chunk.stride;
       rest = {chunk.keys + skip, chunk.values + skip, chunk.stride};
     }
-    attend_range(compute.kernels, cache, rest, range, block_of(unit), dim, s, to);
+    attend_range(compute.products(), cache, rest, range, block_of(unit), dim, s, to);
   };
 
   const auto total_of = [&](std::int64_t unit) {

@@ -30,6 +30,10 @@ struct Compute {
   /// Whether int8 activations carry a second int8 plane with what the first one rounded away. Set
   /// by the forward pass: for few tokens weights are waited for anyway and the precision is free.
   bool fine_activations = false;
+  /// The kernels of products: those for prefill where activations are not fine.
+  [[nodiscard]] const Kernels& products() const noexcept {
+    return fine_activations || kernels.prefill == nullptr ? kernels : *kernels.prefill;
+  }
   Profile* profile = nullptr;  // null: nobody asks where the time goes
   /// Asked with (layers done, layers) before each; false stops the forward pass. May be empty.
   ProgressCallback proceed;

@@ -53,7 +53,8 @@ std::string_view missing_for_avx2() noexcept {
 #undef NEMO_NEED
 #endif
 
-#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON)
+#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AVX512BF16) || defined(NEMO_HAVE_AMX) || \
+    defined(NEMO_HAVE_NEON)
 /// The first of the features that the CPU does not report, or nothing.
 std::string_view missing_of(std::initializer_list<std::string_view> features) noexcept {
   const auto found = cpu_features();
@@ -68,6 +69,13 @@ std::string_view missing_of(std::initializer_list<std::string_view> features) no
 std::string_view missing_for_avxvnni() noexcept {
   if (const std::string_view missing = missing_for_avx2(); !missing.empty()) return missing;
   return missing_of({"avxvnni"});
+}
+#endif
+
+#ifdef NEMO_HAVE_AVX512BF16
+std::string_view missing_for_avx512bf16() noexcept {
+  if (const std::string_view missing = missing_for_avx512vnni(); !missing.empty()) return missing;
+  return missing_of({"avx512bf16"});
 }
 #endif
 
@@ -89,28 +97,32 @@ std::string_view missing_for_amx() noexcept {
 
 #endif
 
-#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AMX) || defined(NEMO_HAVE_NEON_I8MM)
-/// A table made from another and products of its own; float ones where the CPU has them.
+#if defined(NEMO_HAVE_AVXVNNI) || defined(NEMO_HAVE_AVX512BF16) || defined(NEMO_HAVE_AMX) || \
+    defined(NEMO_HAVE_NEON_I8MM)
+/// A table made from another and products of its own.
 struct DerivedTable {
   FormatTable formats;
   Kernels kernels;
 
-  DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products,
-               const FloatProducts* floats = nullptr)
-      : kernels(base) {
+  DerivedTable(std::string_view name, const Kernels& base) : kernels(base) {
+    std::copy_n(base.formats, kDTypeCount, formats.formats);
+    kernels.name = name;
+    kernels.formats = formats.formats;
+  }
+  DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products)
+      : DerivedTable(name, base) {
     for (int i = 0; i < kDTypeCount; ++i) {
-      formats.formats[i] = base.formats[i];
       const FormatKernels& own = products.formats.formats[i];
       if (own.matmul != nullptr) formats.formats[i].matmul = own.matmul;
       if (own.matmul_q8 != nullptr) formats.formats[i].matmul_q8 = own.matmul_q8;
     }
-    kernels.name = name;
-    kernels.formats = formats.formats;
     kernels.peak_dot4 = kernels.peak_dot8 = products.peak_dot;
-    if (floats == nullptr) return;
-    kernels.scores_half = floats->scores_half;
-    kernels.mix_half = floats->mix_half;
-    formats.formats[static_cast<int>(DType::bf16)].matmul = floats->bf16_matmul;
+  }
+  DerivedTable(std::string_view name, const Kernels& base, const FloatProducts& products)
+      : DerivedTable(name, base) {
+    kernels.scores_half = products.scores_half;
+    kernels.mix_half = products.mix_half;
+    formats.formats[static_cast<int>(DType::bf16)].matmul = products.bf16_matmul;
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
   DerivedTable& operator=(const DerivedTable&) = delete;
@@ -129,10 +141,22 @@ std::vector<KernelChoice> choices() {
 #ifdef NEMO_HAVE_AVX512VNNI
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
 #endif
+#ifdef NEMO_HAVE_AVX512BF16
+  static const DerivedTable bf16_prefill("avx512bf16", kAvx512VnniKernels,
+                                         kAvx512Bf16FloatProducts);
+  static const Kernels avx512bf16 = [] {
+    Kernels kernels = kAvx512VnniKernels;
+    kernels.name = "avx512bf16";
+    kernels.prefill = &bf16_prefill.kernels;
+    return kernels;
+  }();
+  all.push_back({&avx512bf16, missing_for_avx512bf16()});
+#endif
 #ifdef NEMO_HAVE_AMX
-  static const DerivedTable amx("amx", kAvx512VnniKernels, kAmxProducts,
-                                missing_of({"amx-bf16"}).empty() ? &kAmxFloatProducts : nullptr);
-  all.push_back({&amx.kernels, missing_for_amx()});
+  static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);
+  static const DerivedTable amx_bf16("amx", amx_int8.kernels, kAmxFloatProducts);
+  all.push_back({missing_of({"amx-bf16"}).empty() ? &amx_bf16.kernels : &amx_int8.kernels,
+                 missing_for_amx()});
 #endif
 #ifdef NEMO_HAVE_NEON
   all.push_back({&kNeonKernels, missing_of({"asimd", "asimddp"})});

@@ -17,16 +17,6 @@ constexpr std::int64_t kKeyDim = 128;      // kStrip keys: 8 KiB, or 32 where 64
 constexpr std::int64_t kValueTokens = 32;  // 16 KiB of values
 constexpr std::int64_t kValueDim = 128;
 static_assert(kValueDim % kStrip == 0);
-// Hardware does not foresee well what is read sixteen rows at a time: fetched this many rows ahead.
-// Behind the last row nothing happens.
-constexpr std::int64_t kRowsAhead = 64;
-
-/// `count` rows behind those, to be read during a product of `steps` steps, if any.
-NEMO_SIMD Ahead rows_ahead(const Half* row, std::int64_t ld, std::int64_t count,
-                           std::int64_t steps) {
-  if (steps == 0) return {};
-  return {reinterpret_cast<const std::byte*>(row + kRowsAhead * ld), 2 * count * ld, steps};
-}
 
 /// out[c * kStrip + t] = k[t * ldk + c] for `dim` elements of kLanes keys.
 NEMO_SIMD void expand_keys(const Half* k, std::int64_t ldk, std::int64_t dim, float* out) {

@@ -62,12 +62,6 @@ NEMO_SIMD void store_parts(F first, F second, std::byte* to) {
   store_bytes(or_bits(shift_words_right<16>(low[0]), odd_low), to + kTileBytes);
 }
 
-/// The first n elements of a vector, zero behind; n may be anything.
-template <class T>
-NEMO_SIMD F load_upto(const T* from, std::int64_t n) {
-  return n >= kLanes ? load(from) : n > 0 ? load_first(from, n) : F(0.0f);
-}
-
 /// Row `to` of the tiles of a block: n elements along the depth.
 template <class T>
 NEMO_SIMD void row_parts(const T* from, std::int64_t n, std::byte* to) {

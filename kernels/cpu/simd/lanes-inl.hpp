@@ -24,6 +24,12 @@ NEMO_SIMD F load_lanes(const T* p) {
   return load(p);
 }
 
+/// The first n elements of a vector, zero behind; n may be anything.
+template <class T>
+NEMO_SIMD F load_upto(const T* from, std::int64_t n) {
+  return n >= kLanes ? load(from) : n > 0 ? load_first(from, n) : F(0.0f);
+}
+
 /// A full vector at element i of a row.
 struct FullLanes {
   static constexpr bool kFull = true;

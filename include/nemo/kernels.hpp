@@ -157,7 +157,8 @@ struct KvKernels;
 struct Kernels {
   std::string_view name;
   /// The same table but with operands of float products rounded to bf16 (8 significant bits, no
-  /// worse than int8 with a scale), for when many tokens are evaluated at once. Null: there is none.
+  /// worse than int8 with a scale), for when many tokens are evaluated at once. Null: there is
+  /// none.
   const Kernels* prefill = nullptr;
 
   /// Indexed by DType; matmul is null for types that are not matrix weights (i8.., f64).
@@ -241,6 +242,8 @@ struct Kernels {
   /// Runs `rounds` rounds and returns the operations (a multiplication and an addition are two).
   /// `sink` gives a start value and takes a result, so that nothing can be left out.
   std::int64_t (*peak_f32)(std::int64_t rounds, float* sink) noexcept;
+  /// Of bf16 numbers, added in float; null: no product here does that.
+  std::int64_t (*peak_bf16)(std::int64_t rounds, float* sink) noexcept = nullptr;
   std::int64_t (*peak_dot4)(std::int64_t rounds, std::int32_t* sink) noexcept;  // codes 0..15
   std::int64_t (*peak_dot8)(std::int64_t rounds, std::int32_t* sink) noexcept;  // signed bytes
 };

@@ -29,6 +29,7 @@ struct FloatProducts {
   decltype(Kernels::scores_half) scores_half;
   decltype(Kernels::mix_half) mix_half;
   Matmul bf16_matmul;
+  decltype(Kernels::peak_bf16) peak;
 };
 extern const FloatProducts kAmxFloatProducts;
 extern const FloatProducts kAvx512Bf16FloatProducts;

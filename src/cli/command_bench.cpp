@@ -184,6 +184,7 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
                  {"threads", threads},
                  {"read_gb_s", giga(limits.read_bytes_per_second)},
                  {"f32_gops", giga(limits.f32_ops_per_second)},
+                 {"bf16_gops", giga(limits.bf16_ops_per_second)},
                  {"dot4_gops", giga(limits.dot4_ops_per_second)},
                  {"dot8_gops", giga(limits.dot8_ops_per_second)}};
     line.update(origin(command));
@@ -193,6 +194,9 @@ void run_roofline(const RooflineFlags& flags, const std::string& command) {
                 std::string(kernels.name).c_str());
     std::printf("%-34s %10.1f GB/s\n", "read bandwidth", giga(limits.read_bytes_per_second));
     std::printf("%-34s %10.1f GOPS\n", "float multiply-add", giga(limits.f32_ops_per_second));
+    if (limits.bf16_ops_per_second > 0) {
+      std::printf("%-34s %10.1f GOPS\n", "bf16 x bf16", giga(limits.bf16_ops_per_second));
+    }
     std::printf("%-34s %10.1f GOPS\n", "4-bit codes x int8", giga(limits.dot4_ops_per_second));
     std::printf("%-34s %10.1f GOPS\n", "int8 x int8", giga(limits.dot8_ops_per_second));
     std::printf("\n%-16s %-7s %14s %9s %18s %9s\n", "format", "order", "1 token GB/s", "of read",

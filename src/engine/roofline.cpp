@@ -169,8 +169,10 @@ ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& la
   const double seconds = product_seconds(kernels, threads, small, tokens);
   speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;
   const bool floats = kernels.format(small.type).product(small.view()).act == ActFormat::f32;
-  speed.peak_fraction =
-      speed.ops_per_second / (floats ? limits.f32_ops_per_second : limits.dot4_ops_per_second);
+  const bool bf16 = small.type == DType::bf16 && limits.bf16_ops_per_second > 0;
+  speed.peak_fraction = speed.ops_per_second / (bf16     ? limits.bf16_ops_per_second
+                                                : floats ? limits.f32_ops_per_second
+                                                         : limits.dot4_ops_per_second);
   return speed;
 }
 
@@ -178,6 +180,7 @@ ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& la
 
 MachineLimits measure_limits(const Kernels& kernels, int threads) {
   return {measure_read_bandwidth(threads), peak(threads, 1e-3f, kernels.peak_f32),
+          kernels.peak_bf16 == nullptr ? 0.0 : peak(threads, 1e-3f, kernels.peak_bf16),
           peak(threads, 1, kernels.peak_dot4), peak(threads, 1, kernels.peak_dot8)};
 }
 

@@ -64,11 +64,13 @@ void run_products(Compute& compute, std::span<const Product> products) {
   std::int64_t all_rows = 0;
   for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
   const auto rows_per_item = [&](const Product& p) {
-    const std::int64_t items = compute.threads * (p.tokens >= 8 ? 16 : 32);
-    return std::clamp<std::int64_t>(all_rows / items / 32 * 32, 32,
-                                    p.tokens < 8        ? kMostPlaneRows / 4
-                                    : p.x.planes > 1 ? kMostPlaneRows
-                                                     : kMostRows);
+    const bool few = p.tokens < 8;
+    const std::int64_t items = compute.threads * (few ? 32 : 16);
+    const std::int64_t step = few ? 32 : 64;  // as many rows as products of floats take at once
+    const std::int64_t most = few              ? kMostPlaneRows / 4
+                              : p.x.planes > 1 ? kMostPlaneRows
+                                               : kMostRows;
+    return std::clamp(all_rows / items / step * step, step, most);
   };
   const auto count = static_cast<std::int64_t>(products.size());
   auto* first_item = compute.arena.take<std::int64_t>(count + 1);
@@ -101,7 +103,8 @@ void run_products(Compute& compute, std::span<const Product> products) {
              compute.thread_scratch());
       for (std::int64_t t = 0; t < p.tokens; ++t) {
         const float* part = parts + 2 * t * kMostPlaneRows;
-        for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[kMostPlaneRows + r];
+        for (std::int64_t r = 0; r < rows; ++r)
+          y[t * p.ldy + r] = part[r] + part[kMostPlaneRows + r];
       }
     }
     const float scale = p.w->scale(p.index);

@@ -102,10 +102,13 @@ TEST_CASE("a benchmark refuses counts that make no sense and contexts that do no
 }
 
 TEST_CASE("a roofline line relates a format's speed to the limits it was given") {
-  const nemo::MachineLimits limits{1e9, 1e9, 2e9, 1e9};
-  const std::vector<nemo::DType> types = {nemo::DType::q4_0, nemo::DType::f32,
-                                          nemo::DType::i8,   nemo::DType::affine4,
-                                          nemo::DType::e2m1, nemo::DType::e4m3};
+  nemo::MachineLimits limits;
+  limits.read_bytes_per_second = limits.f32_ops_per_second = limits.dot8_ops_per_second = 1e9;
+  limits.bf16_ops_per_second = 4e9;
+  limits.dot4_ops_per_second = 2e9;
+  const std::vector<nemo::DType> types = {
+      nemo::DType::q4_0, nemo::DType::f32,  nemo::DType::i8,  nemo::DType::affine4,
+      nemo::DType::e2m1, nemo::DType::e4m3, nemo::DType::bf16};
   const bool reference = nemo::select_kernels().name == "reference";
   std::vector<nemo::FormatSpeed> seen;
   nemo::measure_formats(nemo::select_kernels(), 2, types, limits, {256, 4, 1 << 20},
@@ -113,14 +116,15 @@ TEST_CASE("a roofline line relates a format's speed to the limits it was given")
   std::vector<std::string> names;
   for (const auto& s : seen) names.push_back(s.name);
   CHECK(names == std::vector<std::string>{"Q4_0", "F32", "affine 4 g32", "affine 4 g64", "mxfp4",
-                                          "nvfp4", "FP8", "mxfp8"});  // i8 is no weight format
+                                          "nvfp4", "FP8", "mxfp8",
+                                          "BF16"});  // i8 is no weight format
   for (const auto& s : seen) {
     const bool ordered = nemo::select_kernels().format(s.type).lanes != 0;
     CHECK(s.kernel.has_value() == ordered);
     for (const auto& speed : {s.file, s.kernel.value_or(s.file)}) {
       CHECK(speed.bandwidth_fraction == Approx(speed.bytes_per_second / 1e9));
-      const double peak =
-          s.type == nemo::DType::f32 || s.type == nemo::DType::e4m3 || reference ? 1e9 : 2e9;
+      const bool floats = s.type == nemo::DType::f32 || s.type == nemo::DType::e4m3 || reference;
+      const double peak = s.type == nemo::DType::bf16 ? 4e9 : floats ? 1e9 : 2e9;
       CHECK(speed.peak_fraction == Approx(speed.ops_per_second / peak));
     }
   }

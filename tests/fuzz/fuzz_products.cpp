@@ -91,8 +91,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return true;
 }
 
+// One rounding of each block's float operations; sums of subnormals round to their own grid.
+constexpr double kFloatTolerance = 4e-5;
+constexpr double kBf16Tolerance = 0x1.04p-8;  // activations rounded to 8 bits, then the same
+
 void check(const Kernels& table, const FormatKernels::Product& product, const StoredMatrix& m,
-           DType type, const std::vector<float>& x, std::int64_t tokens, unsigned seed, bool sane) {
+           DType type, const std::vector<float>& x, std::int64_t tokens, unsigned seed, bool sane,
+           double tolerance = kFloatTolerance) {
   const FormatKernels& format = table.format(type);
   const Activations a = pack_activations(table, product.act, x, m.cols);
   const auto whole = multiply(product.matmul, m, a, tokens, m.rows, nullptr);
@@ -111,8 +116,7 @@ void check(const Kernels& table, const FormatKernels::Product& product, const St
                  "products do not depend on the order of the rows in memory");
   }
   if (!sane) return;
-  // One rounding of each block's float operations; sums of subnormals round to their own grid.
-  fuzz_require(ExactProducts(type, m, a.values).wrong(whole, 4e-5) == 0,
+  fuzz_require(ExactProducts(type, m, a.values).wrong(whole, tolerance) == 0,
                "products are the reference's");
 }
 
@@ -133,6 +137,10 @@ void check_blocks(Bytes& bytes, DType type) {
     const FormatKernels::Product product = table->format(type).product(random.view());
     check(*table, product, random, type, x, tokens, seed, true);
     check(*table, product, raw, type, x, tokens, seed, false);
+    if (type != DType::bf16 || table->prefill == nullptr) continue;
+    const FormatKernels::Product own = table->prefill->format(type).product(random.view());
+    check(*table->prefill, own, random, type, x, tokens, seed, true, kBf16Tolerance);
+    check(*table->prefill, own, raw, type, x, tokens, seed, false);
   }
 }
 

@@ -25,7 +25,7 @@ struct Unit {
   double error;   // of a product of two numbers, one sigma, as a part of it
 };
 constexpr double kPartsError = 0x1p-17;
-constexpr double kRoundedError = 0x1.6p-9;   // each number is off by kRounding of itself at most
+constexpr double kRoundedError = 0x1.6p-9;  // each number is off by kRounding of itself at most
 constexpr double kRounding = 0x1.01p-8;
 
 std::vector<Unit> units() {
@@ -124,11 +124,12 @@ struct Case {
  private:
   static constexpr float kAnything = -77.0f;
   /// A product of floats' and halves' parts is off by 2^-17 for the float's rest and, low * low
-  /// being left out, by 2^-8 * 2^-7, one of rounded numbers by twice 2^-8 at most; float sums add 2^-24
-  /// for each of their terms.
+  /// being left out, by 2^-8 * 2^-7, one of rounded numbers by twice 2^-8 at most; float sums add
+  /// 2^-24 for each of their terms.
   template <class Term, class Start>
-  static int wrong(double error_of_product, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t ld,
-                   const std::vector<float>& got, float gap, Term term, Start start) {
+  static int wrong(double error_of_product, std::int64_t m, std::int64_t n, std::int64_t k,
+                   std::int64_t ld, const std::vector<float>& got, float gap, Term term,
+                   Start start) {
     int count = 0;
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
@@ -140,8 +141,7 @@ struct Case {
           square += x * x;
         }
         // The products' errors are independent: five sigma, besides sums' rounding.
-        const double bound =
-            5 * error_of_product * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
+        const double bound = 5 * error_of_product * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
         const double error = std::abs(static_cast<double>(got[at(i * ld + j)]) - sum);
         count += error <= bound + 1e-7 * std::abs(start(i, j)) ? 0 : 1;
       }

@@ -48,6 +48,9 @@ TEST_CASE("the yardsticks count operations in proportion to their rounds") {
     const auto chains = table->peak_f32(1000, &one);
     CHECK(one > 0.0f);
     CHECK(chains % 2000 == 0);
+    if (table->peak_bf16 != nullptr) {
+      CHECK(table->peak_bf16(7, &value) == 7 * table->peak_bf16(1, &value));
+    }
     for (const auto dot : {table->peak_dot4, table->peak_dot8}) {
       std::int32_t sink = 1;
       const auto once = dot(1, &sink);

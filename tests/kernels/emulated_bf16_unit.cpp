@@ -118,6 +118,7 @@ struct EmulatedPairs {
     }
     return load(sums);
   }
+  static const Kernels& vectors() { return kAvx2Kernels; }
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ namespace nemo {
 struct MachineLimits {
   double read_bytes_per_second = 0;
   double f32_ops_per_second = 0;
+  double bf16_ops_per_second = 0;  // 0: no product here takes bf16
   double dot4_ops_per_second = 0;  // 4-bit codes times int8
   double dot8_ops_per_second = 0;  // int8 times int8
 };
@@ -32,7 +33,7 @@ struct ProductSpeed {
   double bytes_per_second = 0;    // weights read, one token, a matrix far larger than the caches
   double bandwidth_fraction = 0;  // of what the memory delivers
   double ops_per_second = 0;      // a batch of tokens
-  double peak_fraction = 0;       // of dot4_ops, or of f32_ops for products of floats
+  double peak_fraction = 0;       // of dot4_ops, or of f32_ops or bf16_ops for products of floats
 };
 /// One format's, with the rows as they lie in a file and in the kernel table's order.
 struct FormatSpeed {

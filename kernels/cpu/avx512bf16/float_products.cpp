@@ -23,6 +23,7 @@ struct Avx512Pairs {
   NEMO_SIMD static F add(F acc, I a, I b) {
     return F(_mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b)));
   }
+  NEMO_SIMD static const Kernels& vectors() { return kAvx512VnniKernels; }
 };
 
 }  // namespace

@@ -122,6 +122,7 @@ struct DerivedTable {
       : DerivedTable(name, base) {
     kernels.scores_half = products.scores_half;
     kernels.mix_half = products.mix_half;
+    kernels.peak_bf16 = products.peak;
     formats.formats[static_cast<int>(DType::bf16)].matmul = products.bf16_matmul;
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
@@ -148,6 +149,7 @@ std::vector<KernelChoice> choices() {
     Kernels kernels = kAvx512VnniKernels;
     kernels.name = "avx512bf16";
     kernels.prefill = &bf16_prefill.kernels;
+    kernels.peak_bf16 = bf16_prefill.kernels.peak_bf16;
     return kernels;
   }();
   all.push_back({&avx512bf16, missing_for_avx512bf16()});

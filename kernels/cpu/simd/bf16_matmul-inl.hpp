@@ -242,9 +242,34 @@ void unit_bf16_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   Unit::release();
 }
 
+/// As Kernels::peak_bf16: two by two full products a round, operands from L1.
+template <class Unit>
+std::int64_t peak_bf16_unit(std::int64_t rounds, float* sink) noexcept {
+  alignas(64) std::byte operands[4 * kTileBytes] = {};
+  alignas(64) float sums[kTileFloats];
+  __builtin_memcpy(operands, sink, sizeof *sink);
+  Unit::configure(kLanes, kLanes);
+  unroll<4>([](auto i) NEMO_SIMD_LAMBDA { Unit::template zero<decltype(i)::k>(); });
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    Unit::template load<4>(operands, kLineBytes);
+    Unit::template load<6>(operands + kTileBytes, kLineBytes);
+    Unit::template multiply<0, 4, 6>();
+    Unit::template load<5>(operands + 2 * kTileBytes, kLineBytes);
+    Unit::template multiply<1, 5, 6>();
+    Unit::template load<7>(operands + 3 * kTileBytes, kLineBytes);
+    Unit::template multiply<2, 4, 7>();
+    Unit::template multiply<3, 5, 7>();
+  }
+  Unit::template store<0>(sums);
+  Unit::release();
+  sink[0] = sums[0];
+  return 2 * rounds * 4 * kLanes * kLanes * kTileDepth;
+}
+
 template <class Unit>
 constexpr FloatProducts unit_float_products() {
-  return {unit_scores<Half, Unit>, unit_mix<Half, Unit>, unit_bf16_matmul<Unit>};
+  return {unit_scores<Half, Unit>, unit_mix<Half, Unit>, unit_bf16_matmul<Unit>,
+          peak_bf16_unit<Unit>};
 }
 
 }  // namespace

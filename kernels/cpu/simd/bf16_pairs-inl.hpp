@@ -4,12 +4,14 @@
 // A word holds two numbers that are neighbours along the depth. Rows (queries, weights of values,
 // activations) are packed as they lie; the shared side (keys, values, weight rows) is laid out in
 // strips, lane = token, channel or weight row, and goes through the same register tiles as floats
-// (gemm_tiles-inl.hpp). Every sum is over depth alone, so a row's result does not depend on the others.
+// (gemm_tiles-inl.hpp). Every sum is over depth alone, so a row's result does not depend on the
+// others.
 //
 // Pairs is what the hardware does:
 //   round(first, second)      words of two vectors: lane i has element i of both
 //   store_row(a, b, to)       2 * kLanes neighbours as kLanes words
 //   add(acc, a, b)            acc + the products of the words' first and of their second numbers
+//   vectors()                 the table for rows that are too wide
 // Included after the instruction set's vector.hpp.
 #pragma once
 
@@ -23,12 +25,11 @@ namespace nemo {
 namespace {
 
 constexpr std::int64_t kPairRows = 256;     // packed at once: 64 KiB of queries or weights
-constexpr std::int64_t kPairDepth = 128;    // channels of keys, or tokens
+constexpr std::int64_t kPairDepth = 128;    // channels, or tokens: a strip is 16 KiB
 constexpr std::int64_t kPairColumns = 128;  // channels of values
 constexpr std::int64_t kPairWords = kPairDepth / 2;
-constexpr std::int64_t kPairCols = 2048;    // columns of weights: a strip of them is 256 KiB
-constexpr std::int64_t kPairTokens = 512;   // activations packed at once: 2 MiB
-static_assert((kPairCols / 2 * (kStrip + kPairTokens)) * 4 <= std::int64_t{kMatmulScratchBytes});
+constexpr std::int64_t kPackedBytes = std::int64_t{4} << 20;  // of activations, at once
+static_assert(kPackedBytes <= std::int64_t{kMatmulScratchBytes});
 
 template <class Pairs>
 struct AddPairs {
@@ -162,33 +163,72 @@ template <class Pairs>
 void pair_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                  std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                  std::byte* scratch) noexcept {
-  constexpr std::int64_t kWords = kPairCols / 2;
-  auto* strip = reinterpret_cast<float*>(scratch);
-  float* packed = strip + kWords * kStrip;
-  alignas(64) BFloat16 tails[kLanes * kPairCols];
+  const std::int64_t pieces = (w.cols + kPairDepth - 1) / kPairDepth;
+  const std::int64_t most = kPackedBytes / (pieces * kPairWords * 4);
+  if (most == 0) {
+    Pairs::vectors()
+        .format(DType::bf16)
+        .matmul(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+    return;
+  }
+  auto* packed = reinterpret_cast<float*>(scratch);  // [pieces, tokens, kPairWords]
+  alignas(64) float strip[kPairWords * kStrip];
+  alignas(64) BFloat16 tails[kLanes * kPairDepth];
   const auto row_of = [&](std::int64_t r) NEMO_SIMD_LAMBDA {
     return reinterpret_cast<const BFloat16*>(w.data + (row0 + r) * w.row_bytes);
   };
   const auto ldx = act_stride / static_cast<std::int64_t>(sizeof(float));
-  for (std::int64_t c = 0; c < w.cols; c += kPairCols) {
-    const std::int64_t width = w.cols - c < kPairCols ? w.cols - c : kPairCols;
-    for (std::int64_t t = 0; t < tokens; t += kPairTokens) {
-      const std::int64_t count = tokens - t < kPairTokens ? tokens - t : kPairTokens;
-      const auto* x = reinterpret_cast<const float*>(acts + t * act_stride) + c;
-      pack_pairs<Pairs>(x, ldx, count, width, packed, kWords);
-      for (std::int64_t r = 0; r < rows; r += kStrip) {
-        const std::int64_t height = rows - r < kStrip ? rows - r : kStrip;
-        expand_pair_strip<Pairs>(row_of(r) + c, w.row_bytes / 2, height, width, tails, strip);
-        strip_product<AddPairs<Pairs>>(count, height, (width + 1) / 2, packed, kWords, strip, 0,
-                                       y + t * ldy + r, ldy, c > 0);
+  for (std::int64_t t = 0; t < tokens; t += most) {
+    const std::int64_t count = tokens - t < most ? tokens - t : most;
+    const auto width_of = [&](std::int64_t piece) NEMO_SIMD_LAMBDA {
+      const std::int64_t rest = w.cols - piece * kPairDepth;
+      return rest < kPairDepth ? rest : kPairDepth;
+    };
+    const auto* x = reinterpret_cast<const float*>(acts + t * act_stride);
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      pack_pairs<Pairs>(x + i * kPairDepth, ldx, count, width_of(i),
+                        packed + i * count * kPairWords, kPairWords);
+    }
+    for (std::int64_t r = 0; r < rows; r += kStrip) {
+      const std::int64_t height = rows - r < kStrip ? rows - r : kStrip;
+      const std::int64_t next = rows - r - kStrip < kStrip ? rows - r - kStrip : kStrip;
+      const std::int64_t steps = strip_steps(count, height, kPairWords);
+      Ahead ahead;
+      if (next > 0) {
+        ahead = {reinterpret_cast<const std::byte*>(row_of(r + kStrip)), next * w.row_bytes,
+                 steps * pieces};
+      }
+      for (std::int64_t i = 0; i < pieces; ++i) {
+        const std::int64_t width = width_of(i);
+        expand_pair_strip<Pairs>(row_of(r) + i * kPairDepth, w.row_bytes / 2, height, width, tails,
+                                 strip);
+        strip_product<AddPairs<Pairs>>(count, height, (width + 1) / 2,
+                                       packed + i * count * kPairWords, kPairWords, strip, 0,
+                                       y + t * ldy + r, ldy, i > 0, ahead);
+        ahead.advance(steps);
       }
     }
   }
 }
 
+/// As Kernels::peak_bf16.
+template <class Pairs>
+std::int64_t peak_pairs(std::int64_t rounds, float* sink) noexcept {
+  constexpr int kChains = 12;
+  const I words = Pairs::round(F(sink[0]), F(0.5f));
+  F acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = F(static_cast<float>(i));
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    for (int i = 0; i < kChains; ++i) acc[i] = Pairs::add(acc[i], words, words);
+  }
+  for (int i = 1; i < kChains; ++i) acc[0] = acc[0] + acc[i];
+  sink[0] = sum(acc[0]);
+  return 2 * rounds * kChains * 2 * kLanes;
+}
+
 template <class Pairs>
 constexpr FloatProducts pair_float_products() {
-  return {pair_scores<Pairs>, pair_mix<Pairs>, pair_matmul<Pairs>};
+  return {pair_scores<Pairs>, pair_mix<Pairs>, pair_matmul<Pairs>, peak_pairs<Pairs>};
 }
 
 }  // namespace

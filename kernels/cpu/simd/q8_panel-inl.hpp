@@ -147,8 +147,8 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
       }
       if constexpr (Layout::kHasMin) {
         for (int i = 0; i < kRows; ++i) {
-          const F min = load(reinterpret_cast<const float*>(
-              panel + i * step + (Layout::kMinsAt + g) * kLaneBytes));
+          const F min = load(reinterpret_cast<const float*>(panel + i * step +
+                                                            (Layout::kMinsAt + g) * kLaneBytes));
           for (int t = 0; t < kTokens; ++t) {
             acc[i][t] = fma(min, F(aux[t * x.aux_stride + 2 + g]), acc[i][t]);
           }

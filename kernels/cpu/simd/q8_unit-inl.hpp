@@ -59,9 +59,9 @@ void prepare_factors(const std::byte* acts, std::int64_t act_stride, std::int64_
     for (std::int64_t i = 0; i < 4 && b + i < tiles; ++i) {
       float* out = factors + (b + i) * kStep;
       store(as_floats(and_bits(four.w[i], all_words(Q8Row::kPowerBits))) * F(0x1.8p23f), out);
-      store_bytes(and_bits(shift_words_right<Q8Row::kLevelAt>(four.w[i]),
-                           all_words(Q8Row::kLevels - 1)),
-                  out + kLanes);
+      store_bytes(
+          and_bits(shift_words_right<Q8Row::kLevelAt>(four.w[i]), all_words(Q8Row::kLevels - 1)),
+          out + kLanes);
       if constexpr (Layout::kHasMin) store(as_floats(four.w[i]), out + 2 * kLanes);  // see below
     }
   }

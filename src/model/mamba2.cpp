@@ -26,7 +26,7 @@ struct Projected {
 Projected project(Compute& compute, const Mamba2Weights& w, Activations& x) {
   const std::int64_t ld = padded(w.shape.in_rows());
   auto* rows = compute.arena.take<float>(x.rows() * ld);
-  linear(compute, w.in_proj, x, rows, ld, add(w.in_bias, w.in_proj));
+  linear(compute, w.in_proj, x, rows, ld, biased(w.in_bias, w.in_proj));
   return {rows, ld};
 }
 
@@ -66,7 +66,7 @@ void gate_and_project(Compute& compute, const Mamba2Weights& w, const Projected&
                                      s.inner() / s.groups, w.norm_eps, y + t * ldy);
   });
   Activations normed(compute, y, tokens, s.inner(), ldy);
-  linear(compute, w.out_proj, normed, out, ldo, add(w.out_bias, w.out_proj));
+  linear(compute, w.out_proj, normed, out, ldo, biased(w.out_bias, w.out_proj));
 }
 
 }  // namespace

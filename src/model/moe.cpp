@@ -41,8 +41,8 @@ Grouping group_by_expert(const Route* routes, std::int64_t pairs, std::int64_t e
 
 /// Products of every chosen expert with its own consecutive rows.
 void append_expert_products(const Matrix& w, const Grouping& g, Activations::Form rows, float* y,
-                            std::int64_t ldy, const std::vector<float>& biases, bool relu2,
-                            std::vector<Product>& out) {
+                            std::int64_t ldy, const std::vector<float>& biases,
+                            decltype(biased)* epilogue, std::vector<Product>& out) {
   for (std::size_t i = 0; i < g.experts.size(); ++i) {
     const std::int64_t first = g.first[i];
     const std::int64_t expert = g.experts[i];
@@ -52,7 +52,7 @@ void append_expert_products(const Matrix& w, const Grouping& g, Activations::For
                    g.first[i + 1] - first,
                    y + first * ldy,
                    ldy,
-                   relu2 ? add_and_relu2(biases, w, expert) : add(biases, w, expert)});
+                   epilogue(biases, w, expert)});
   }
 }
 
@@ -79,7 +79,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   const float* expert_input = nullptr;
   if (w.latent_down) {
     auto* v = compute.arena.take<float>(tokens * ldv);
-    linear(compute, w.latent_down, x, v, ldv, add(w.latent_down_bias, w.latent_down));
+    linear(compute, w.latent_down, x, v, ldv, biased(w.latent_down_bias, w.latent_down));
     expert_input = v;
   }
   Activations latent_rows(compute, expert_input, tokens, latent, ldv);
@@ -104,10 +104,10 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   std::vector<Product> products;
   if (has_shared) {
     products.push_back({&w.shared.up, 0, x.form(w.shared.up), tokens, shared_hidden, lds,
-                        add_and_relu2(w.shared.up_bias, w.shared.up)});
+                        biased_relu2(w.shared.up_bias, w.shared.up)});
   }
   append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
-                         w.up_bias, true, products);
+                         w.up_bias, biased_relu2, products);
   run_products(compute, products);
 
   Activations hidden_rows(compute, hidden, pairs, inner, ldh);
@@ -116,10 +116,10 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   products.clear();
   if (has_shared) {
     products.push_back({&w.shared.down, 0, shared_rows.form(w.shared.down), tokens, out, ldo,
-                        add(w.shared.down_bias, w.shared.down)});
+                        biased(w.shared.down_bias, w.shared.down)});
   }
   append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, w.down_bias,
-                         false, products);
+                         biased, products);
   run_products(compute, products);
 
   // Weighted sum in the order of choice, whatever order experts were computed in.
@@ -139,7 +139,7 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     ldr = padded(d);
     auto* full = compute.arena.take<float>(tokens * ldr);
     Activations mixed_rows(compute, mixed, tokens, latent, ldv);
-    linear(compute, w.latent_up, mixed_rows, full, ldr, add(w.latent_up_bias, w.latent_up));
+    linear(compute, w.latent_up, mixed_rows, full, ldr, biased(w.latent_up_bias, w.latent_up));
     routed = full;
   }
   parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {

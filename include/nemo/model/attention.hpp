@@ -286,7 +286,7 @@ inline void project(Compute& compute, Activations& x, std::span<const Projection
   std::vector<Product> products;
   for (const Projection& p : projections) {
     products.push_back(
-        {p.matrix, 0, x.form(*p.matrix), x.rows(), p.rows, p.ld, add(*p.bias, *p.matrix)});
+        {p.matrix, 0, x.form(*p.matrix), x.rows(), p.rows, p.ld, biased(*p.bias, *p.matrix)});
   }
   run_products(compute, products);
 }
@@ -339,7 +339,7 @@ void attention(Compute& compute, const AttentionWeights& w, Activations& x, Cach
   }
 
   Activations mixed_rows(compute, mixed, tokens, w.q.rows, q.ld);
-  linear(compute, w.o, mixed_rows, out, ldo, add(w.o_bias, w.o));
+  linear(compute, w.o, mixed_rows, out, ldo, biased(w.o_bias, w.o));
 }
 
 }  // namespace detail

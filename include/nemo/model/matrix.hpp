@@ -88,14 +88,14 @@ struct Epilogue {
   bool relu2 = false;           // then y = max(y, 0)^2
 };
 /// The biases of matrix `index` of a stack; none if there are none.
-[[nodiscard]] inline Epilogue add(const std::vector<float>& biases, const Matrix& w,
-                                  std::int64_t index = 0) {
+[[nodiscard]] inline Epilogue biased(const std::vector<float>& biases, const Matrix& w,
+                                     std::int64_t index = 0) {
   return {biases.empty() ? nullptr : biases.data() + index * w.rows, false};
 }
 /// The same, then y = max(y, 0)^2.
-[[nodiscard]] inline Epilogue add_and_relu2(const std::vector<float>& biases, const Matrix& w,
-                                            std::int64_t index = 0) {
-  return {add(biases, w, index).bias, true};
+[[nodiscard]] inline Epilogue biased_relu2(const std::vector<float>& biases, const Matrix& w,
+                                           std::int64_t index = 0) {
+  return {biased(biases, w, index).bias, true};
 }
 
 /// One y = W x: y[t*ldy + r] = scale * sum_c W[index][r, c] x[t, c], then the epilogue.

@@ -39,11 +39,11 @@ constexpr int kRowTokens = 1;
 constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
 // Row vectors and tokens that share one pass over int8 panels: 2 x 6 int32 and as many float
-// accumulators, 2 vectors of codes and temporaries fit in 32 registers. Tiles of two groups keep
-// sums of the first while they add up the second: fewer tokens.
+// accumulators, 2 vectors of codes and temporaries fit in 32 registers. Tiles of two groups go
+// faster with fewer.
 constexpr int kPanelRows = 2;
 constexpr int kPanelTokens = 6;
-constexpr int kPanelPairTokens = 4;
+constexpr int kPanelPairTokens = 5;
 // Query rows that share one pass over a packed KV tile: 16 int32 accumulators hide the latency.
 constexpr int kKvRows = 16;
 

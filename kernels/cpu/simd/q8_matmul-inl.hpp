@@ -39,7 +39,7 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
     const std::int64_t width = cols - c < piece_cols ? cols - c : piece_cols;
     const std::int64_t aux_stride = width / 32 * Layout::kAux;
     const Rows piece = w.from(0, c);
-    const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kPanelTokens * kPanelTokens;
+    const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kTokensOf<Layout> * kTokensOf<Layout>;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
       const std::byte* rows_of_tokens = acts + t * act_stride;

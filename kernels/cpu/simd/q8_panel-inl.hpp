@@ -106,6 +106,10 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
       });
 }
 
+/// Tokens of a pass.
+template <class Layout>
+constexpr int kTokensOf = Layout::kGroups == 1 ? kPanelTokens : kPanelPairTokens;
+
 /// y[t, 0..rows) (+)= panels . token t, kRows panels `step` bytes apart; rows > (kRows - 1) *
 /// kLanes.
 template <class Layout, int kRows, int kTokens>
@@ -174,8 +178,8 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   }
 }
 
-/// multiply_panel for 1 .. kPanelTokens tokens.
-template <class Layout, int kRows, int kTokens = kPanelTokens>
+/// multiply_panel for 1 .. kTokensOf<Layout> tokens.
+template <class Layout, int kRows, int kTokens = kTokensOf<Layout>>
 NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t step,
                                   std::int64_t tiles, const TokenSpan& x, float* y,
                                   std::int64_t ldy, std::int64_t rows, bool accumulate,
@@ -194,6 +198,7 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
                 std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                 std::byte* panels) noexcept {
   using Layout = LayoutOf<typename Rows::Block>;
+  constexpr std::int64_t kTokens = kTokensOf<Layout>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
   const std::int64_t fitting = kPanelSlabBytes / panel_bytes / kPanelRows * kPanelRows;
@@ -210,10 +215,10 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
       ahead = {w.data + end * w.row_bytes,
                (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
                (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
-                   ((tokens - kDirectGroup + kPanelTokens - 1) / kPanelTokens) * tiles};
+                   ((tokens - kDirectGroup + kTokens - 1) / kTokens) * tiles};
     }
-    for (std::int64_t t = kDirectGroup; t < tokens; t += kPanelTokens) {
-      const std::int64_t count = tokens - t < kPanelTokens ? tokens - t : kPanelTokens;
+    for (std::int64_t t = kDirectGroup; t < tokens; t += kTokens) {
+      const std::int64_t count = tokens - t < kTokens ? tokens - t : kTokens;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
       const std::byte* panel = panels;

@@ -310,15 +310,16 @@ TEST_CASE("bf16 weights of any width are multiplied in pairs") {
   }
 }
 
-TEST_CASE("more than the 512 tokens and 256 rows that are packed at once") {
+TEST_CASE("more than the 4 MiB of tokens and 256 rows that are packed at once") {
+  constexpr std::int64_t kCols = 4099, kTokens = 500;  // 33 pieces of 256 bytes a token
   for (const Unit& unit : units()) {
-    const StoredMatrix m = random_matrix(DType::bf16, 5, 40, 5);
+    const StoredMatrix m = random_matrix(DType::bf16, 5, kCols, 5);
     const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
-                                           random_floats(1100 * 40, 1.0f, 3), 40);
-    const auto all = multiply(unit, m, a, 0, 5, 0, 1100);
-    const auto last = multiply(unit, m, a, 0, 5, 1099, 1);
+                                           random_floats(kTokens * kCols, 1.0f, 3), kCols);
+    const auto all = multiply(unit, m, a, 0, 5, 0, kTokens);
+    const auto last = multiply(unit, m, a, 0, 5, kTokens - 1, 1);
     INFO(unit.name);
-    CHECK(std::memcmp(all.data() + 1099 * 8, last.data(), 5 * sizeof(float)) == 0);
+    CHECK(std::memcmp(all.data() + (kTokens - 1) * 8, last.data(), 5 * sizeof(float)) == 0);
     const Case c(530, 65, 16);
     CHECK(c.wrong_scores(unit) == 0);
     CHECK(c.wrong_mix(unit) == 0);

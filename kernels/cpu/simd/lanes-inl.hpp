@@ -30,6 +30,15 @@ NEMO_SIMD F load_upto(const T* from, std::int64_t n) {
   return n >= kLanes ? load(from) : n > 0 ? load_first(from, n) : F(0.0f);
 }
 
+/// Stores the first n > 0 elements of a vector.
+NEMO_SIMD void store_upto(F v, float* to, std::int64_t n) {
+  if (n >= kLanes) {
+    store(v, to);
+  } else {
+    store_first(v, to, n);
+  }
+}
+
 /// A full vector at element i of a row.
 struct FullLanes {
   static constexpr bool kFull = true;

@@ -73,8 +73,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
     const bool full = height == kLanes;
     F acc[kDirectTokens];
     for (std::int64_t t = 0; t < tokens; ++t) {
-      const float* from = y + t * ldy + r;
-      acc[t] = !accumulate ? F(0.0f) : full ? load(from) : load_first(from, height);
+      acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
     }
     // The last rows are copied and filled up to kLanes.
     const std::int64_t step = full ? cols : kPanelCols;
@@ -102,13 +101,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
         multiply(full ? from.blocks() : from.last_blocks(height, width, tail));
       }
     }
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      if (full) {
-        store(acc[t], y + t * ldy + r);
-      } else {
-        store_first(acc[t], y + t * ldy + r, height);
-      }
-    }
+    for (std::int64_t t = 0; t < tokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
   }
 }
 

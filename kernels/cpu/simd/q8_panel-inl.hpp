@@ -85,25 +85,16 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
                          float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                          std::byte* panels) noexcept {
   using Block = typename Rows::Block;
-  for_panels(
-      w, rows, cols, tail, panels,
-      [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
-        const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-        F acc[kTokens];
-        for (int t = 0; t < kTokens; ++t) {
-          const float* from = y + t * ldy + r;
-          acc[t] = !accumulate ? F(0.0f) : height == kLanes ? load(from) : load_first(from, height);
-        }
-        unpack_panel<Block, 0, kTokens>(blocks, cols / Block::kElements, panel, x, acc);
-        for (int t = 0; t < kTokens; ++t) {
-          float* to = y + t * ldy + r;
-          if (height == kLanes) {
-            store(acc[t], to);
-          } else {
-            store_first(acc[t], to, height);
-          }
-        }
-      });
+  for_panels(w, rows, cols, tail, panels,
+             [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
+               const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
+               F acc[kTokens];
+               for (int t = 0; t < kTokens; ++t) {
+                 acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
+               }
+               unpack_panel<Block, 0, kTokens>(blocks, cols / Block::kElements, panel, x, acc);
+               for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
+             });
 }
 
 /// Tokens of a pass.
@@ -124,8 +115,7 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
     const std::int64_t height = rows - i * kLanes;
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      const float* from = y + t * ldy + i * kLanes;
-      acc[i][t] = !accumulate ? F(0.0f) : height >= kLanes ? load(from) : load_first(from, height);
+      acc[i][t] = accumulate ? load_upto(y + t * ldy + i * kLanes, height) : F(0.0f);
     }
   }
   const std::byte* codes = x.codes;
@@ -167,14 +157,7 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   for (int i = 0; i < kRows; ++i) {
     const std::int64_t height = rows - i * kLanes;
 #pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      float* to = y + t * ldy + i * kLanes;
-      if (height >= kLanes) {
-        store(acc[i][t], to);
-      } else {
-        store_first(acc[i][t], to, height);
-      }
-    }
+    for (int t = 0; t < kTokens; ++t) store_upto(acc[i][t], y + t * ldy + i * kLanes, height);
   }
 }
 

@@ -157,11 +157,7 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     if (t >= x.count) break;
-    if (rows == kLanes) {
-      store(acc[t], y + t * ldy);
-    } else {
-      store_first(acc[t], y + t * ldy, rows);
-    }
+    store_upto(acc[t], y + t * ldy, rows);
   }
 }
 

@@ -13,10 +13,9 @@ constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share act
 /// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
 /// every code, modulo 256. Multiplies them with the first kTokens tokens too, acc[t] += (row) .
 /// (token t): loads and stores wait for other things than products do.
-template <class Block, int kAdd = 0, int kTokens = 0, class Blocks>
+template <class Block, class Layout, int kAdd = 0, int kTokens = 0, class Blocks>
 void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
                   const TokenSpan& span = {}, F* sums = nullptr) noexcept {
-  using Layout = LayoutOf<Block>;
   const TokenSpan x = span;
   constexpr int kSome = kTokens > 0 ? kTokens : 1;
   F acc[kSome];
@@ -37,7 +36,7 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
         store_bytes(quads[q], panel + q * kLaneBytes);
       }
       auto* floats = reinterpret_cast<float*>(panel + 8 * kLaneBytes);
-      for (int level = 0; level < Q8Row::kLevels; ++level) {
+      for (int level = 0; level < Layout::kLevels; ++level) {
         for (int g = 0; g < Layout::kGroups; ++g, floats += kLanes) {
           store(scale[g] * F(Q8Row::level(level)), floats);
         }
@@ -54,7 +53,7 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
 
 /// unpack(blocks, row, panel) for the panels of all rows, one after the other; `tail` takes a copy
 /// of the last rows if they do not fill a panel.
-template <class Rows, class Unpack>
+template <class Layout, class Rows, class Unpack>
 NEMO_SIMD void for_panels(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
                           std::byte* panels, Unpack unpack) {
   for (std::int64_t r = 0; r < rows; r += kLanes) {
@@ -64,19 +63,19 @@ NEMO_SIMD void for_panels(const Rows& w, std::int64_t rows, std::int64_t cols, s
     } else {
       unpack(rows - r < kLanes ? from.last_blocks(rows - r, cols, tail) : from.blocks(), r, panels);
     }
-    panels += cols / 32 * LayoutOf<typename Rows::Block>::kBytes;
+    panels += cols / 32 * Layout::kBytes;
   }
 }
 
 /// Panels of all rows.
-template <int kAdd = 0, class Rows>
+template <class Layout, int kAdd, class Rows>
 void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
                  std::byte* panels) noexcept {
   using Block = typename Rows::Block;
-  for_panels(w, rows, cols, tail, panels,
-             [&](auto blocks, std::int64_t, std::byte* panel) NEMO_SIMD_LAMBDA {
-               unpack_panel<Block, kAdd>(blocks, cols / Block::kElements, panel);
-             });
+  for_panels<Layout>(w, rows, cols, tail, panels,
+                     [&](auto blocks, std::int64_t, std::byte* panel) NEMO_SIMD_LAMBDA {
+                       unpack_panel<Block, Layout, kAdd>(blocks, cols / Block::kElements, panel);
+                     });
 }
 
 /// The same, and y[t, 0..rows) (+)= rows . token t for kTokens tokens.
@@ -85,16 +84,19 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
                          float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                          std::byte* panels) noexcept {
   using Block = typename Rows::Block;
-  for_panels(w, rows, cols, tail, panels,
-             [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
-               const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-               F acc[kTokens];
-               for (int t = 0; t < kTokens; ++t) {
-                 acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
-               }
-               unpack_panel<Block, 0, kTokens>(blocks, cols / Block::kElements, panel, x, acc);
-               for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
-             });
+  using Layout = LayoutOf<Block>;
+  for_panels<Layout>(w, rows, cols, tail, panels,
+                     [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
+                       const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
+                       F acc[kTokens];
+                       for (int t = 0; t < kTokens; ++t) {
+                         acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
+                       }
+                       unpack_panel<Block, Layout, 0, kTokens>(blocks, cols / Block::kElements,
+                                                               panel, x, acc);
+                       for (int t = 0; t < kTokens; ++t)
+                         store_upto(acc[t], y + t * ldy + r, height);
+                     });
 }
 
 /// Tokens of a pass.

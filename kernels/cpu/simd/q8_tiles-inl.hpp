@@ -21,24 +21,26 @@ constexpr std::int64_t kLaneBytes = sizeof(F);
 // whole rows of nearly every model.
 constexpr std::int64_t kPanelCols = 16384;
 
-/// What the arithmetic on unpacked tiles needs to know about a format.
-template <int kDotClass, int kGroupSize, bool kWithMin>
+/// What the arithmetic on unpacked tiles needs to know about a format. kScaleLevels: for how many
+/// levels of activation scales a panel holds its scales, 1: as they are.
+template <int kDotClass, int kGroupSize, bool kWithMin, int kScaleLevels = Q8Row::kLevels>
 struct TileLayout {
   using Product = Dot<kDotClass>;
   static constexpr int kGroups = 32 / kGroupSize;
   static constexpr int kQuads = 8 / kGroups;  // of one group
   static constexpr bool kHasMin = kWithMin;
+  static constexpr int kLevels = kScaleLevels;
   // A panel's tile: codes, then [level, group] scales, then the groups' mins.
-  static constexpr int kMinsAt = 8 + kGroups * Q8Row::kLevels;
+  static constexpr int kMinsAt = 8 + kGroups * kLevels;
   static constexpr std::int64_t kBytes = (kMinsAt + (kHasMin ? kGroups : 0)) * kLaneBytes;
   // Words of aux data a token and tile: the float whose bits stand for 0, the level, then per
   // group the activations' sum (formats with mins) or the bits that stand for 0 less the codes'
   // offset.
   static constexpr int kAux = 2 + kGroups;
 };
-template <class Block>
-using LayoutOf =
-    TileLayout<dot_class(Unpack<Block>::kMaxCode), Unpack<Block>::kGroup, Unpack<Block>::kHasMin>;
+template <class Block, int kScaleLevels = Q8Row::kLevels>
+using LayoutOf = TileLayout<dot_class(Unpack<Block>::kMaxCode), Unpack<Block>::kGroup,
+                            Unpack<Block>::kHasMin, kScaleLevels>;
 
 /// Activations of consecutive tokens at the first column of a piece.
 struct TokenSpan {

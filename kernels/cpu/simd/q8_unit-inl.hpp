@@ -3,8 +3,10 @@
 //
 // B is a tile as unpack_panel stores it, its codes signed; A is a piece of the activation rows
 // where they lie; depth is a group of columns that share scales, so C holds the exact int32 sums
-// that the other two ways have. The vector units then do the same float operations in the same
-// order, so a result has the same bits. C goes there through a ring of buffers, since the unit has
+// that the other two ways have. The vector units then add up the same products, rounded in the same
+// order, so a result has the same bits: acc = C * (s * activation scale) + acc, where the power of
+// two in that scale changes no rounding. With every sum in memory, loads are what counts, and this
+// needs one of C and one of the scale. C goes there through a ring of buffers, since the unit has
 // no way to vector registers and takes long for one product: several are under way.
 //
 // Unit is what the hardware does, kLanes x kLanes products at a time:
@@ -30,10 +32,13 @@ constexpr std::int64_t kUnitSlabPanels = 4;
 constexpr std::int64_t kUnitSlabBytes = 576 << 10;
 constexpr std::int64_t kUnitActBytes = 1 << 20;  // activations that stay in L2 from slab to slab
 
-/// What belongs to kLanes tokens and a tile, lane = token, as TileLayout::kAux, but of formats
-/// without mins nothing for groups.
+template <class Block>
+using UnitLayout = LayoutOf<Block, 1>;
+
+/// What belongs to kLanes tokens and a tile, lane = token: the activation scale, and of formats
+/// with mins its product with each group's sum of activations.
 template <class Layout>
-constexpr std::int64_t kFactors = (2 + (Layout::kHasMin ? Layout::kGroups : 0)) * kLanes;
+constexpr std::int64_t kFactors = (1 + (Layout::kHasMin ? Layout::kGroups : 0)) * kLanes;
 
 /// Four words of `count` rows, lane = row; zeros in the lanes behind.
 NEMO_SIMD RowWords words_of_tokens(const std::byte* p, std::int64_t stride, std::int64_t count) {
@@ -57,25 +62,20 @@ void prepare_factors(const std::byte* acts, std::int64_t act_stride, std::int64_
   for (std::int64_t b = 0; b < tiles; b += 4) {
     const RowWords four = words_of_tokens(scales + 4 * b, act_stride, count);
     for (std::int64_t i = 0; i < 4 && b + i < tiles; ++i) {
-      float* out = factors + (b + i) * kStep;
-      store(as_floats(and_bits(four.w[i], all_words(Q8Row::kPowerBits))) * F(0x1.8p23f), out);
-      store_bytes(
-          and_bits(shift_words_right<Q8Row::kLevelAt>(four.w[i]), all_words(Q8Row::kLevels - 1)),
-          out + kLanes);
-      if constexpr (Layout::kHasMin) store(as_floats(four.w[i]), out + 2 * kLanes);  // see below
+      store(as_floats(four.w[i]), factors + (b + i) * kStep);
     }
   }
   if constexpr (Layout::kHasMin) {
     for (std::int64_t b = 0; b < tiles; b += 2) {
       const RowWords four = words_of_tokens(sums + 8 * b, act_stride, count);
       for (std::int64_t i = 0; i < 2 && b + i < tiles; ++i) {
-        float* out = factors + (b + i) * kStep + 2 * kLanes;
+        float* out = factors + (b + i) * kStep;
         const F scale = load(out);
         if constexpr (Layout::kGroups == 1) {
-          store(scale * to_floats(add_words(four.w[2 * i], four.w[2 * i + 1])), out);
+          store(scale * to_floats(add_words(four.w[2 * i], four.w[2 * i + 1])), out + kLanes);
         } else {
-          store(scale * to_floats(four.w[2 * i]), out);
-          store(scale * to_floats(four.w[2 * i + 1]), out + kLanes);
+          store(scale * to_floats(four.w[2 * i]), out + kLanes);
+          store(scale * to_floats(four.w[2 * i + 1]), out + 2 * kLanes);
         }
       }
     }
@@ -95,20 +95,21 @@ template <class Layout, int kTokens>
 NEMO_SIMD void add_sums(const std::int32_t* sums, const std::byte* tile, const float* factors,
                         F (&acc)[kTokens]) {
   constexpr int kGroups = Layout::kGroups;
-  const auto* scales = reinterpret_cast<const float*>(tile + 8 * kLaneBytes);
-  F min[kGroups];
-  for (int g = 0; g < kGroups && Layout::kHasMin; ++g) {
-    min[g] = load(reinterpret_cast<const float*>(tile + (Layout::kMinsAt + g) * kLaneBytes));
+  const auto vector = [&](int at) NEMO_SIMD_LAMBDA {
+    return load(reinterpret_cast<const float*>(tile + at * kLaneBytes));
+  };
+  F scale[kGroups], min[kGroups];
+  for (int g = 0; g < kGroups; ++g) {
+    scale[g] = vector(8 + g);
+    if constexpr (Layout::kHasMin) min[g] = vector(Layout::kMinsAt + g);
   }
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    const F zero(factors[t]);
-    const std::int64_t level = __builtin_bit_cast(std::int32_t, factors[kLanes + t]);
 #pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g) {
-      const I dot = add_words(load_bytes(sums + (g * kLanes + t) * kLanes), as_words(zero));
-      acc[t] = add_scaled(dot, zero, load(scales + (level * kGroups + g) * kLanes), acc[t]);
-      if constexpr (Layout::kHasMin) acc[t] = fma(min[g], F(factors[(2 + g) * kLanes + t]), acc[t]);
+      const F dot = to_floats(load_bytes(sums + (g * kLanes + t) * kLanes));
+      acc[t] = fma(dot, scale[g] * F(factors[t]), acc[t]);
+      if constexpr (Layout::kHasMin) acc[t] = fma(min[g], F(factors[(1 + g) * kLanes + t]), acc[t]);
     }
   }
 }
@@ -169,7 +170,7 @@ void unit_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::b
                std::int64_t ldy, bool accumulate, std::byte* tail, std::byte* panels,
                std::int32_t* ring) noexcept {
   using Block = typename Rows::Block;
-  using Layout = LayoutOf<Block>;
+  using Layout = UnitLayout<Block>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
   const std::int64_t fitting = kUnitSlabBytes / panel_bytes;
@@ -179,7 +180,7 @@ void unit_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::b
   std::int64_t configured = 0;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_rows<-Unpack<Block>::kOffset>(w.from(r0, 0), end - r0, cols, tail, panels);
+    unpack_rows<Layout, -Unpack<Block>::kOffset>(w.from(r0, 0), end - r0, cols, tail, panels);
     Ahead ahead;
     if (end < rows && w.whole(cols)) {
       ahead = {w.data + end * w.row_bytes,
@@ -215,7 +216,7 @@ template <class Unit, class Rows>
 void multiply_rows_on_unit(const Rows& w, std::int64_t cols, std::int64_t rows,
                            const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
                            float* y, std::int64_t ldy, std::byte* scratch) noexcept {
-  using Layout = LayoutOf<typename Rows::Block>;
+  using Layout = UnitLayout<typename Rows::Block>;
   static_assert(kUnitSlabBytes <= kPanelBytes &&
                 kPanelCols / 32 * Layout::kBytes <= kUnitSlabBytes);
   auto* factors = reinterpret_cast<float*>(scratch);

@@ -23,8 +23,8 @@ extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 
-/// Float products of bf16 numbers: what `amx` has beside, where the CPU has them, and what
-/// `avx512bf16` has for prefill.
+/// Float products of bf16 numbers: what `amx` has beside, where the CPU has them, of numbers in two
+/// parts, and what `amx` and `avx512bf16` have for prefill, of rounded ones.
 struct FloatProducts {
   decltype(Kernels::scores_half) scores_half;
   decltype(Kernels::mix_half) mix_half;
@@ -32,6 +32,7 @@ struct FloatProducts {
   decltype(Kernels::peak_bf16) peak;
 };
 extern const FloatProducts kAmxFloatProducts;
+extern const FloatProducts kAmxPrefillProducts;
 extern const FloatProducts kAvx512Bf16FloatProducts;
 
 }  // namespace nemo

@@ -127,7 +127,8 @@ namespace test {
 
 constinit const FloatProducts kEmulatedPairProducts = pair_float_products<EmulatedPairs>();
 
-constinit const FloatProducts kEmulatedFloatProducts = unit_float_products<EmulatedBf16Unit>();
+constinit const FloatProducts kEmulatedFloatProducts = unit_float_products<EmulatedBf16Unit, 2>();
+constinit const FloatProducts kEmulatedPrefillProducts = unit_float_products<EmulatedBf16Unit, 1>();
 
 UnitUse take_bf16_unit_use() {
   const UnitUse was = use;

@@ -8,6 +8,7 @@ namespace nemo::test {
 /// As the `amx` table's, but in plain C++ beside the vector operations of AVX2.
 extern const FormatTable kEmulatedUnitProducts;
 extern const FloatProducts kEmulatedFloatProducts;
+extern const FloatProducts kEmulatedPrefillProducts;
 /// As those of `avx512bf16`.
 extern const FloatProducts kEmulatedPairProducts;
 

@@ -51,6 +51,7 @@ struct AmxBf16Unit {
 
 }  // namespace
 
-constinit const FloatProducts kAmxFloatProducts = unit_float_products<AmxBf16Unit>();
+constinit const FloatProducts kAmxFloatProducts = unit_float_products<AmxBf16Unit, 2>();
+constinit const FloatProducts kAmxPrefillProducts = unit_float_products<AmxBf16Unit, 1>();
 
 }  // namespace nemo

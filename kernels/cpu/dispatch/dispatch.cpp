@@ -130,6 +130,16 @@ struct DerivedTable {
 };
 #endif
 
+#if defined(NEMO_HAVE_AVX512BF16) || defined(NEMO_HAVE_AMX)
+Kernels with_prefill(std::string_view name, const Kernels& base, const Kernels& prefill) {
+  Kernels kernels = base;
+  kernels.name = name;
+  kernels.prefill = &prefill;
+  kernels.peak_bf16 = prefill.peak_bf16;
+  return kernels;
+}
+#endif
+
 std::vector<KernelChoice> choices() {
   std::vector<KernelChoice> all{{&kReferenceKernels, ""}};
 #ifdef NEMO_HAVE_AVX2
@@ -143,22 +153,17 @@ std::vector<KernelChoice> choices() {
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
 #endif
 #ifdef NEMO_HAVE_AVX512BF16
-  static const DerivedTable bf16_prefill("avx512bf16", kAvx512VnniKernels,
-                                         kAvx512Bf16FloatProducts);
-  static const Kernels avx512bf16 = [] {
-    Kernels kernels = kAvx512VnniKernels;
-    kernels.name = "avx512bf16";
-    kernels.prefill = &bf16_prefill.kernels;
-    kernels.peak_bf16 = bf16_prefill.kernels.peak_bf16;
-    return kernels;
-  }();
+  static const DerivedTable pairs("avx512bf16", kAvx512VnniKernels, kAvx512Bf16FloatProducts);
+  static const Kernels avx512bf16 = with_prefill("avx512bf16", kAvx512VnniKernels, pairs.kernels);
   all.push_back({&avx512bf16, missing_for_avx512bf16()});
 #endif
 #ifdef NEMO_HAVE_AMX
   static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);
-  static const DerivedTable amx_bf16("amx", amx_int8.kernels, kAmxFloatProducts);
-  all.push_back({missing_of({"amx-bf16"}).empty() ? &amx_bf16.kernels : &amx_int8.kernels,
-                 missing_for_amx()});
+  static const DerivedTable amx_parts("amx", amx_int8.kernels, kAmxFloatProducts);
+  static const DerivedTable amx_rounded("amx", amx_int8.kernels, kAmxPrefillProducts);
+  static const Kernels amx_bf16 = with_prefill("amx", amx_parts.kernels, amx_rounded.kernels);
+  all.push_back(
+      {missing_of({"amx-bf16"}).empty() ? &amx_bf16 : &amx_int8.kernels, missing_for_amx()});
 #endif
 #ifdef NEMO_HAVE_NEON
   all.push_back({&kNeonKernels, missing_of({"asimd", "asimddp"})});

@@ -1,10 +1,11 @@
 // Products of bf16 weights on a matrix unit that multiplies bf16 numbers and adds in float.
 //
 // Rows of weights are tiles as they lie: kLanes rows, of kTileDepth columns each. Activations are
-// taken as the sum of two bf16 parts, which loses at most 2^-17 of them, and brought into tiles of
-// kLanes tokens: [depth, high and low, word of two neighbouring columns, token]; one token alone
-// has tiles of one column. Every token count goes this way, and every sum runs over the columns in
-// the same order, so a product has the same bits in decoding and in a prompt.
+// taken as the sum of kParts = 2 bf16 parts, which loses at most 2^-17 of them, or in prefill
+// rounded to one, and brought into tiles of kLanes tokens: [depth, part, word of two neighbouring
+// columns, token], the high part first; one token alone has tiles of one column. Every token count
+// goes this way, and every sum runs over the columns in the same order, so a product with as many
+// parts has the same bits for one token as for many.
 // Included after the instruction set's vector.hpp; Unit as in bf16_unit-inl.hpp.
 #pragma once
 
@@ -27,38 +28,41 @@ struct RowTile {
 };
 
 /// Tiles of activations, in blocks of up to kLanes tokens.
+template <int kParts>
 struct TokenTiles {
   std::byte* at;
   std::int64_t line_bytes;  // of a row of a tile
-  std::int64_t depth;       // pairs of tiles
+  std::int64_t depth;       // tiles of a part
 
   [[nodiscard]] std::int64_t tile_bytes() const { return kLanes * line_bytes; }
-  [[nodiscard]] std::int64_t block_bytes() const { return 2 * depth * tile_bytes(); }
+  [[nodiscard]] std::int64_t block_bytes() const { return kParts * depth * tile_bytes(); }
 };
 
 /// A block of `count` <= kLanes tokens, zeros behind them.
+template <int kParts>
 NEMO_SIMD void token_parts(const float* x, std::int64_t ldx, std::int64_t count, std::int64_t cols,
                            std::byte* to) {
-  for (std::int64_t c = 0; c < cols; c += kTileDepth, to += 2 * kTileBytes) {
+  for (std::int64_t c = 0; c < cols; c += kTileDepth, to += kParts * kTileBytes) {
     const Square from(x + c, ldx, count, cols - c);
     for (std::int64_t e = 0; e < kTileDepth; e += 4) {
       I column[4];
       from.columns(e, column);
       for (std::int64_t k = 0; k < 4; k += 2) {
-        store_parts<float>(as_floats(column[k]), as_floats(column[k + 1]),
-                           to + (e + k) / 2 * kLineBytes);
+        store_parts<float, kParts>(as_floats(column[k]), as_floats(column[k + 1]),
+                                   to + (e + k) / 2 * kLineBytes);
       }
     }
   }
 }
 
 /// The same of a single token, in tiles of one column.
+template <int kParts>
 NEMO_SIMD void one_token_parts(const float* x, std::int64_t cols, std::byte* to) {
   constexpr std::uint32_t kTop = 0xffff0000;
   const auto rounded = [](float v) NEMO_SIMD_LAMBDA {
     return (__builtin_bit_cast(std::uint32_t, v) + 0x8000u) & kTop;
   };
-  for (std::int64_t c = 0; c < cols; c += kTileDepth, to += 2 * kLineBytes) {
+  for (std::int64_t c = 0; c < cols; c += kTileDepth, to += kParts * kLineBytes) {
     float some[kTileDepth] = {};
     const std::int64_t n = cols - c < kTileDepth ? cols - c : kTileDepth;
     __builtin_memcpy(some, x + c, static_cast<std::size_t>(n) * sizeof(float));
@@ -67,10 +71,10 @@ NEMO_SIMD void one_token_parts(const float* x, std::int64_t cols, std::byte* to)
       high[i] = rounded(some[i]);
       low[i] = rounded(some[i] - __builtin_bit_cast(float, high[i]));
     }
-    std::uint32_t words[2 * kLanes];
+    std::uint32_t words[kParts * kLanes];
     for (int i = 0; i < kLanes; ++i) {
       words[i] = high[2 * i] >> 16 | high[2 * i + 1];
-      words[kLanes + i] = low[2 * i] >> 16 | low[2 * i + 1];
+      if constexpr (kParts == 2) words[kLanes + i] = low[2 * i] >> 16 | low[2 * i + 1];
     }
     __builtin_memcpy(to, words, sizeof words);
   }
@@ -78,8 +82,8 @@ NEMO_SIMD void one_token_parts(const float* x, std::int64_t cols, std::byte* to)
 
 /// sums[x, y] [row, token] = rows[x] . tokens of block first + y. Rows `ahead` bytes further are
 /// read into cache meanwhile, 0: none.
-template <class Unit, int kX, int kY>
-void multiply_tiles(const RowTile (&rows)[kX], const TokenTiles& tokens, std::int64_t first,
+template <class Unit, int kX, int kY, int kParts>
+void multiply_tiles(const RowTile (&rows)[kX], const TokenTiles<kParts>& tokens, std::int64_t first,
                     std::int64_t ahead, float* sums) noexcept {
   static_assert((kX == 4 && kY == 1) || (kX == 2 && kY == 2));
   const std::int64_t line = tokens.line_bytes;
@@ -87,7 +91,7 @@ void multiply_tiles(const RowTile (&rows)[kX], const TokenTiles& tokens, std::in
   const std::int64_t block = tokens.block_bytes();
   const std::byte* high = tokens.at + first * block;
   unroll<4>([](auto i) NEMO_SIMD_LAMBDA { Unit::template zero<decltype(i)::k>(); });
-  for (std::int64_t d = 0; d < tokens.depth; ++d, high += 2 * tile) {
+  for (std::int64_t d = 0; d < tokens.depth; ++d, high += kParts * tile) {
     const std::byte* low = high + tile;
     const auto load_row_tile = [&](auto x, auto in) NEMO_SIMD_LAMBDA {
       const RowTile& from = rows[decltype(x)::k];
@@ -100,26 +104,26 @@ void multiply_tiles(const RowTile (&rows)[kX], const TokenTiles& tokens, std::in
       Unit::template load<decltype(in)::k>(at, from.stride);
     };
     if constexpr (kY == 1) {
-      Unit::template load<6>(low, line);
+      if constexpr (kParts == 2) Unit::template load<6>(low, line);
       Unit::template load<7>(high, line);
       unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
         using In = Index<4 + decltype(i)::k % 2>;
         load_row_tile(i, In{});
-        Unit::template multiply<decltype(i)::k, In::k, 6>();
+        if constexpr (kParts == 2) Unit::template multiply<decltype(i)::k, In::k, 6>();
         Unit::template multiply<decltype(i)::k, In::k, 7>();
       });
     } else {
-      const auto multiply_all = [](auto i) NEMO_SIMD_LAMBDA {
-        constexpr int kSum = decltype(i)::k;
-        Unit::template multiply<kSum, 4 + kSum / kY, 6 + kSum % kY>();
+      const auto multiply_all = [&](const std::byte* part) NEMO_SIMD_LAMBDA {
+        Unit::template load<6>(part, line);
+        Unit::template load<7>(part + block, line);
+        unroll<4>([](auto i) NEMO_SIMD_LAMBDA {
+          constexpr int kSum = decltype(i)::k;
+          Unit::template multiply<kSum, 4 + kSum / kY, 6 + kSum % kY>();
+        });
       };
       unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA { load_row_tile(i, Index<4 + decltype(i)::k>{}); });
-      Unit::template load<6>(low, line);
-      Unit::template load<7>(low + block, line);
-      unroll<4>(multiply_all);
-      Unit::template load<6>(high, line);
-      Unit::template load<7>(high + block, line);
-      unroll<4>(multiply_all);
+      if constexpr (kParts == 2) multiply_all(low);
+      multiply_all(high);
     }
   }
   unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
@@ -150,10 +154,10 @@ NEMO_SIMD void store_sums(const float* sums, std::int64_t rows, std::int64_t tok
 }
 
 /// kRowBlocks blocks of rows, of which `rows` rows count, with `tokens` tokens.
-template <class Unit>
+template <class Unit, int kParts>
 void multiply_row_blocks(const RowTile (&tiles)[kRowBlocks], std::int64_t rows,
-                         const TokenTiles& parts, std::int64_t tokens, std::int64_t ahead, float* y,
-                         std::int64_t ldy) noexcept {
+                         const TokenTiles<kParts>& parts, std::int64_t tokens, std::int64_t ahead,
+                         float* y, std::int64_t ldy) noexcept {
   alignas(64) float sums[4 * kTileFloats];
   const auto finish = [&](std::int64_t x, std::int64_t block, const float* from) NEMO_SIMD_LAMBDA {
     const std::int64_t height = rows - x * kLanes;
@@ -200,14 +204,14 @@ NEMO_SIMD void row_tiles(const WeightRows& w, std::int64_t first, std::int64_t r
   }
 }
 
-template <class Unit>
+template <class Unit, int kParts>
 void unit_bf16_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                       const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
                       std::int64_t ldy, std::byte* scratch) noexcept {
   if (rows == 0 || tokens == 0) return;
   const std::int64_t depth = blocks_of(w.cols, kTileDepth);
   const std::int64_t tail_bytes = kRowBlocks * kLanes * depth * kLineBytes;
-  const std::int64_t block_bytes = 2 * depth * kTileBytes;
+  const std::int64_t block_bytes = kParts * depth * kTileBytes;
   const std::int64_t room = std::int64_t{kMatmulScratchBytes} - tail_bytes;
   if (block_bytes > room) {
     Unit::vectors()
@@ -217,7 +221,7 @@ void unit_bf16_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   }
   const std::int64_t fitting = (kPartBytes < room ? kPartBytes : room) / block_bytes;
   const std::int64_t chunk = (fitting > 0 ? fitting : 1) * kLanes;
-  const TokenTiles parts{scratch + tail_bytes, tokens == 1 ? 4 : kLineBytes, depth};
+  const TokenTiles<kParts> parts{scratch + tail_bytes, tokens == 1 ? 4 : kLineBytes, depth};
   constexpr std::int64_t kStep = kRowBlocks * kLanes;
   Unit::configure(kLanes, tokens == 1 ? 1 : kLanes);
   for (std::int64_t t = 0; t < tokens; t += chunk) {
@@ -225,11 +229,11 @@ void unit_bf16_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
     for (std::int64_t i = 0; i < count; i += kLanes) {
       const auto* x = reinterpret_cast<const float*>(acts + (t + i) * act_stride);
       if (tokens == 1) {
-        one_token_parts(x, w.cols, parts.at);
+        one_token_parts<kParts>(x, w.cols, parts.at);
       } else {
-        token_parts(x, act_stride / std::int64_t{sizeof(float)},
-                    count - i < kLanes ? count - i : kLanes, w.cols,
-                    parts.at + i / kLanes * parts.block_bytes());
+        token_parts<kParts>(x, act_stride / std::int64_t{sizeof(float)},
+                            count - i < kLanes ? count - i : kLanes, w.cols,
+                            parts.at + i / kLanes * parts.block_bytes());
       }
     }
     for (std::int64_t r = 0; r < rows; r += kStep) {
@@ -266,10 +270,10 @@ std::int64_t peak_bf16_unit(std::int64_t rounds, float* sink) noexcept {
   return 2 * rounds * 4 * kLanes * kLanes * kTileDepth;
 }
 
-template <class Unit>
+template <class Unit, int kParts>
 constexpr FloatProducts unit_float_products() {
-  return {unit_scores<Half, Unit>, unit_mix<Half, Unit>, unit_bf16_matmul<Unit>,
-          peak_bf16_unit<Unit>};
+  return {unit_scores<Half, Unit, kParts>, unit_mix<Half, Unit, kParts>,
+          unit_bf16_matmul<Unit, kParts>, peak_bf16_unit<Unit>};
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 // Attention products on a matrix unit that multiplies bf16 numbers and adds in float.
 //
-// A number is taken as the sum of two bf16 parts, high and low, 8 significant bits each. A half is
-// exactly that; a float loses at most 2^-17 of itself. Of the four products of parts low * low is
-// left out, at most 2^-16 of the whole; the others are added in one float sum:
+// With kParts = 2 a number is taken as the sum of two bf16 parts, high and low, 8 significant bits
+// each. A half is exactly that; a float loses at most 2^-17 of itself. Of the four products of
+// parts low * low is left out, at most 2^-16 of the whole; the others are added in one float sum:
 //   a * b ~ a_low * b_high + a_high * b_high + a_high * b_low
-// Infinities have no parts: they become NaN. Every sum is over depth alone, so a result does not
+// Infinities have no parts: they become NaN. With kParts = 1, for prefill, a number is rounded to
+// one, and a third of the products remains. Every sum is over depth alone, so a result does not
 // depend on how many rows share the unit.
 //
 // Operands are tiles, kLanes rows of kLanes words, a word two parts of the depth. Those are not
@@ -36,48 +37,55 @@ constexpr std::int64_t kTileBytes = kLanes * kLineBytes;
 constexpr std::int64_t kTileFloats = kLanes * kLanes;
 constexpr std::int64_t kTileDepth = 2 * kLanes;
 constexpr std::int64_t kPassDepth = 128;   // elements of depth summed in the unit
-constexpr std::int64_t kPassRows = 64;     // rows whose parts are kept: 32 KiB
 constexpr std::int64_t kSharedBlocks = 4;  // of kLanes tokens or columns
 constexpr std::int64_t kShared = kSharedBlocks * kLanes;
-/// A block of kLanes rows or columns: [depth blocks, high and low, tile].
-constexpr std::int64_t kBlockBytes = kPassDepth / kTileDepth * 2 * kTileBytes;
+/// Rows whose parts are kept: 32 KiB, or 64 KiB in prefill, which has many.
+template <int kParts>
+constexpr std::int64_t kPassRows = kParts == 2 ? 64 : 256;
+/// A block of kLanes rows or columns: [depth blocks, part, tile], the high part first.
+template <int kParts>
+constexpr std::int64_t kBlockBytes = kPassDepth / kTileDepth* kParts* kTileBytes;
 
 constexpr std::int64_t blocks_of(std::int64_t n, std::int64_t size) {
   return (n + size - 1) / size;
 }
 
 /// One row of a tile of high parts and of the tile of low parts behind it.
-template <class T>
+template <class T, int kParts>
 NEMO_SIMD void store_parts(F first, F second, std::byte* to) {
+  // Halves are cut, for their rest has 3 bits and is a part; floats are rounded, and their rest.
+  constexpr bool kCut = std::is_same_v<T, Half> && kParts == 2;
   const I top = all_words(-0x10000);
   const auto at = [&](F v) NEMO_SIMD_LAMBDA {
-    // Halves are cut, for their rest has 3 bits and is a part; floats are rounded, and their rest.
-    return std::is_same_v<T, Half> ? as_words(v) : add_words(as_words(v), all_words(0x8000));
+    return kCut ? as_words(v) : add_words(as_words(v), all_words(0x8000));
   };
   const I high[2] = {at(first), at(second)};
   const I odd = and_bits(high[1], top);
-  const I low[2] = {at(first - as_floats(and_bits(high[0], top))), at(second - as_floats(odd))};
   store_bytes(or_bits(shift_words_right<16>(high[0]), odd), to);
-  const I odd_low = std::is_same_v<T, Half> ? low[1] : and_bits(low[1], top);
+  if constexpr (kParts == 1) return;
+  const I low[2] = {at(first - as_floats(and_bits(high[0], top))), at(second - as_floats(odd))};
+  const I odd_low = kCut ? low[1] : and_bits(low[1], top);
   store_bytes(or_bits(shift_words_right<16>(low[0]), odd_low), to + kTileBytes);
 }
 
 /// Row `to` of the tiles of a block: n elements along the depth.
-template <class T>
+template <int kParts, class T>
 NEMO_SIMD void row_parts(const T* from, std::int64_t n, std::byte* to) {
   std::int64_t i = 0;
-  for (; i + kTileDepth <= n; i += kTileDepth, to += 2 * kTileBytes) {
-    store_parts<T>(load(from + i), load(from + i + kLanes), to);
+  for (; i + kTileDepth <= n; i += kTileDepth, to += kParts * kTileBytes) {
+    store_parts<T, kParts>(load(from + i), load(from + i + kLanes), to);
   }
   if (i < n) {
-    store_parts<T>(load_upto(from + i, n - i), load_upto(from + i + kLanes, n - i - kLanes), to);
+    store_parts<T, kParts>(load_upto(from + i, n - i), load_upto(from + i + kLanes, n - i - kLanes),
+                           to);
   }
 }
 
 /// The same, of zeros.
+template <int kParts>
 NEMO_SIMD void zero_row(std::int64_t n, std::byte* to) {
-  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
-    store_parts<Half>(F(0.0f), F(0.0f), to);
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += kParts * kTileBytes) {
+    store_parts<Half, kParts>(F(0.0f), F(0.0f), to);
   }
 }
 
@@ -112,42 +120,44 @@ class Square {
 };
 
 /// A block whose columns are `count` <= kLanes rows of n elements, zeros behind them.
+template <int kParts>
 NEMO_SIMD void transposed_parts(const float* rows, std::int64_t ld, std::int64_t count,
                                 std::int64_t n, std::byte* to) {
-  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += kParts * kTileBytes) {
     const Square from(rows + i, ld, count, n - i);
     for (std::int64_t e = 0; e < kLanes; e += 4) {
       I first[4], second[4];
       from.columns(e, first);
       from.columns(e + kLanes, second);
       for (int k = 0; k < 4; ++k) {
-        store_parts<float>(as_floats(first[k]), as_floats(second[k]), to + (e + k) * kLineBytes);
+        store_parts<float, kParts>(as_floats(first[k]), as_floats(second[k]),
+                                   to + (e + k) * kLineBytes);
       }
     }
   }
 }
 
 /// kSharedBlocks blocks whose columns are `width` columns of n rows, zeros behind them.
-template <class T>
+template <int kParts, class T>
 NEMO_SIMD void column_parts(const T* rows, std::int64_t ld, std::int64_t n, std::int64_t width,
                             std::byte* to) {
-  for (std::int64_t i = 0; i < n; i += kTileDepth, to += 2 * kTileBytes) {
+  for (std::int64_t i = 0; i < n; i += kTileDepth, to += kParts * kTileBytes) {
     for (std::int64_t w = 0; w < kLanes; ++w) {
       const T* first = rows + (i + w) * ld;
       const T* second = first + kLanes * ld;
       std::byte* line = to + w * kLineBytes;
       if (i + kTileDepth <= n && width >= kShared) {
         unroll<kSharedBlocks>([&](auto b) NEMO_SIMD_LAMBDA {
-          store_parts<T>(load(first + b.k * kLanes), load(second + b.k * kLanes),
-                         line + b.k * kBlockBytes);
+          store_parts<T, kParts>(load(first + b.k * kLanes), load(second + b.k * kLanes),
+                                 line + b.k * kBlockBytes<kParts>);
         });
         continue;
       }
       for (std::int64_t b = 0; b < kSharedBlocks; ++b) {
         const std::int64_t c = b * kLanes;
-        store_parts<T>(load_upto(first + c, i + w < n ? width - c : 0),
-                       load_upto(second + c, i + w + kLanes < n ? width - c : 0),
-                       line + b * kBlockBytes);
+        store_parts<T, kParts>(load_upto(first + c, i + w < n ? width - c : 0),
+                               load_upto(second + c, i + w + kLanes < n ? width - c : 0),
+                               line + b * kBlockBytes<kParts>);
       }
     }
   }
@@ -155,7 +165,7 @@ NEMO_SIMD void column_parts(const T* rows, std::int64_t ld, std::int64_t n, std:
 
 /// sums[x, y] = block x of the shared side times block y of the other one, over `depth` tiles; the
 /// shared side has the rows of the product or its columns.
-template <class Unit, bool kSharedRows, int kX, int kY>
+template <class Unit, int kParts, bool kSharedRows, int kX, int kY>
 void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64_t depth,
                      float* sums) noexcept {
   static_assert((kX == 4 && kY == 1) || (kX == 2 && kY == 2));
@@ -167,23 +177,31 @@ void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64
   };
   unroll<4>([](auto i) NEMO_SIMD_LAMBDA { Unit::template zero<decltype(i)::k>(); });
   for (std::int64_t b = 0; b < depth; ++b) {
-    const std::byte* x = shared + 2 * b * kTileBytes;
-    const std::byte* y = other + 2 * b * kTileBytes;
+    const std::byte* x = shared + kParts * b * kTileBytes;
+    const std::byte* y = other + kParts * b * kTileBytes;
+    const std::byte* low_x = x + kTileBytes;
+    const std::byte* low_y = y + kTileBytes;
     if constexpr (kY == 1) {
       Unit::template load<6>(y, kLineBytes);
-      Unit::template load<7>(y + kTileBytes, kLineBytes);
+      if constexpr (kParts == 2) {
+        Unit::template load<7>(low_y, kLineBytes);
+        unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
+          using In = Index<4 + decltype(i)::k % 2>;
+          Unit::template load<In::k>(low_x + i.k * kBlockBytes<kParts>, kLineBytes);
+          multiply(i, Index<0>{}, In{}, Index<6>{});
+        });
+      }
       unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
         using In = Index<4 + decltype(i)::k % 2>;
-        Unit::template load<In::k>(x + i.k * kBlockBytes + kTileBytes, kLineBytes);
+        Unit::template load<In::k>(x + i.k * kBlockBytes<kParts>, kLineBytes);
         multiply(i, Index<0>{}, In{}, Index<6>{});
-      });
-      unroll<kX>([&](auto i) NEMO_SIMD_LAMBDA {
-        using In = Index<4 + decltype(i)::k % 2>;
-        Unit::template load<In::k>(x + i.k * kBlockBytes, kLineBytes);
-        multiply(i, Index<0>{}, In{}, Index<6>{});
-        multiply(i, Index<0>{}, In{}, Index<7>{});
+        if constexpr (kParts == 2) multiply(i, Index<0>{}, In{}, Index<7>{});
       });
     } else {
+      const auto load_two = [](auto first, const std::byte* from) NEMO_SIMD_LAMBDA {
+        Unit::template load<decltype(first)::k>(from, kLineBytes);
+        Unit::template load<decltype(first)::k + 1>(from + kBlockBytes<kParts>, kLineBytes);
+      };
       const auto multiply_all = [&]() NEMO_SIMD_LAMBDA {
         unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
           using X = Index<decltype(i)::k / 2>;
@@ -191,17 +209,17 @@ void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64
           multiply(X{}, Y{}, Index<4 + X::k>{}, Index<6 + Y::k>{});
         });
       };
-      Unit::template load<4>(x + kTileBytes, kLineBytes);
-      Unit::template load<5>(x + kTileBytes + kBlockBytes, kLineBytes);
-      Unit::template load<6>(y, kLineBytes);
-      Unit::template load<7>(y + kBlockBytes, kLineBytes);
+      load_two(Index<6>{}, y);
+      if constexpr (kParts == 2) {
+        load_two(Index<4>{}, low_x);
+        multiply_all();
+      }
+      load_two(Index<4>{}, x);
       multiply_all();
-      Unit::template load<4>(x, kLineBytes);
-      Unit::template load<5>(x + kBlockBytes, kLineBytes);
-      multiply_all();
-      Unit::template load<6>(y + kTileBytes, kLineBytes);
-      Unit::template load<7>(y + kBlockBytes + kTileBytes, kLineBytes);
-      multiply_all();
+      if constexpr (kParts == 2) {
+        load_two(Index<6>{}, low_y);
+        multiply_all();
+      }
     }
   }
   unroll<4>([&](auto i) NEMO_SIMD_LAMBDA {
@@ -210,49 +228,51 @@ void multiply_blocks(const std::byte* shared, const std::byte* other, std::int64
 }
 
 /// Calls finish(shared block, other block, sums) for all pairs of blocks.
-template <class Unit, bool kSharedRows, class Finish>
+template <class Unit, int kParts, bool kSharedRows, class Finish>
 NEMO_SIMD void multiply_sides(const std::byte* shared, const std::byte* other, std::int64_t blocks,
                               std::int64_t depth, Finish finish) {
   alignas(64) float sums[4 * kTileFloats];
   std::int64_t y = 0;
   for (; y + 2 <= blocks; y += 2) {
     for (std::int64_t x = 0; x < kSharedBlocks; x += 2) {
-      multiply_blocks<Unit, kSharedRows, 2, 2>(shared + x * kBlockBytes, other + y * kBlockBytes,
-                                               depth, sums);
+      multiply_blocks<Unit, kParts, kSharedRows, 2, 2>(
+          shared + x * kBlockBytes<kParts>, other + y * kBlockBytes<kParts>, depth, sums);
       for (std::int64_t i = 0; i < 4; ++i) finish(x + i / 2, y + i % 2, sums + i * kTileFloats);
     }
   }
   if (y < blocks) {
-    multiply_blocks<Unit, kSharedRows, 4, 1>(shared, other + y * kBlockBytes, depth, sums);
+    multiply_blocks<Unit, kParts, kSharedRows, 4, 1>(shared, other + y * kBlockBytes<kParts>, depth,
+                                                     sums);
     for (std::int64_t i = 0; i < 4; ++i) finish(i, y, sums + i * kTileFloats);
   }
 }
 
 /// As scores_half.
-template <class T, class Unit>
+template <class T, class Unit, int kParts>
 void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k, std::int64_t ldk,
                  std::int64_t tokens, std::int64_t dim, float* scores, std::int64_t lds) noexcept {
-  alignas(64) std::byte queries[kPassRows / kLanes * kBlockBytes];
-  alignas(64) std::byte keys[kSharedBlocks * kBlockBytes];
+  alignas(64) std::byte queries[kPassRows<kParts> / kLanes * kBlockBytes<kParts>];
+  alignas(64) std::byte keys[kSharedBlocks * kBlockBytes<kParts>];
   Unit::configure(kLanes, kLanes);
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
-    const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows<kParts>) {
+    const std::int64_t height = rows - r0 < kPassRows<kParts> ? rows - r0 : kPassRows<kParts>;
     const std::int64_t blocks = blocks_of(height, kLanes);
     for (std::int64_t c = 0; c < dim; c += kPassDepth) {
       const std::int64_t n = dim - c < kPassDepth ? dim - c : kPassDepth;
       for (std::int64_t b = 0; b < blocks; ++b) {
         const std::int64_t r = b * kLanes;
-        transposed_parts(q + (r0 + r) * ldq + c, ldq, height - r < kLanes ? height - r : kLanes, n,
-                         queries + b * kBlockBytes);
+        transposed_parts<kParts>(q + (r0 + r) * ldq + c, ldq,
+                                 height - r < kLanes ? height - r : kLanes, n,
+                                 queries + b * kBlockBytes<kParts>);
       }
       for (std::int64_t t = 0; t < tokens; t += kShared) {
         const std::int64_t count = tokens - t < kShared ? tokens - t : kShared;
         for (std::int64_t i = 0; i < kShared; ++i) {
-          std::byte* to = keys + i / kLanes * kBlockBytes + i % kLanes * kLineBytes;
+          std::byte* to = keys + i / kLanes * kBlockBytes<kParts> + i % kLanes * kLineBytes;
           if (i < count) {
-            row_parts(k + (t + i) * ldk + c, n, to);
+            row_parts<kParts>(k + (t + i) * ldk + c, n, to);
           } else {
-            zero_row(n, to);
+            zero_row<kParts>(n, to);
           }
         }
         const auto finish = [&](std::int64_t x, std::int64_t y,
@@ -275,7 +295,7 @@ void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k
             }
           }
         };
-        multiply_sides<Unit, true>(keys, queries, blocks, blocks_of(n, kTileDepth), finish);
+        multiply_sides<Unit, kParts, true>(keys, queries, blocks, blocks_of(n, kTileDepth), finish);
       }
     }
   }
@@ -283,28 +303,28 @@ void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k
 }
 
 /// As mix_half.
-template <class T, class Unit>
+template <class T, class Unit, int kParts>
 void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, std::int64_t ldv,
               std::int64_t tokens, std::int64_t dim, float* out, std::int64_t ldo) noexcept {
-  alignas(64) std::byte weights[kPassRows / kLanes * kBlockBytes];
-  alignas(64) std::byte values[kSharedBlocks * kBlockBytes];
+  alignas(64) std::byte weights[kPassRows<kParts> / kLanes * kBlockBytes<kParts>];
+  alignas(64) std::byte values[kSharedBlocks * kBlockBytes<kParts>];
   if (rows == 0) return;
   Unit::configure(rows < kLanes ? rows : kLanes, kLanes);
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows) {
-    const std::int64_t height = rows - r0 < kPassRows ? rows - r0 : kPassRows;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kPassRows<kParts>) {
+    const std::int64_t height = rows - r0 < kPassRows<kParts> ? rows - r0 : kPassRows<kParts>;
     const std::int64_t blocks = blocks_of(height, kLanes);
     for (std::int64_t t = 0; t < tokens; t += kPassDepth) {
       const std::int64_t n = tokens - t < kPassDepth ? tokens - t : kPassDepth;
       for (std::int64_t r = 0; r < blocks * kLanes; ++r) {
-        std::byte* to = weights + r / kLanes * kBlockBytes + r % kLanes * kLineBytes;
+        std::byte* to = weights + r / kLanes * kBlockBytes<kParts> + r % kLanes * kLineBytes;
         if (r < height) {
-          row_parts(p + (r0 + r) * ldp + t, n, to);
+          row_parts<kParts>(p + (r0 + r) * ldp + t, n, to);
         } else {
-          zero_row(n, to);
+          zero_row<kParts>(n, to);
         }
       }
       for (std::int64_t c = 0; c < dim; c += kShared) {
-        column_parts(v + t * ldv + c, ldv, n, dim - c, values);
+        column_parts<kParts>(v + t * ldv + c, ldv, n, dim - c, values);
         const auto finish = [&](std::int64_t x, std::int64_t y,
                                 const float* sums) NEMO_SIMD_LAMBDA {
           const std::int64_t width = dim - c - x * kLanes;
@@ -318,7 +338,8 @@ void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, s
             }
           }
         };
-        multiply_sides<Unit, false>(values, weights, blocks, blocks_of(n, kTileDepth), finish);
+        multiply_sides<Unit, kParts, false>(values, weights, blocks, blocks_of(n, kTileDepth),
+                                            finish);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Timing a parallel sum over a large buffer; asking the system for memory figures.
 #include <nemo/base/aligned.hpp>
 #include <nemo/base/machine.hpp>
+#include <nemo/base/page_buffer.hpp>
 #include <nemo/base/parallel.hpp>
 
 #include <algorithm>
@@ -19,16 +20,17 @@ double measure_read_bandwidth(int threads) {
   constexpr std::int64_t kBytes = std::int64_t{512} << 20;
   constexpr std::int64_t kItemWords = (std::int64_t{4} << 20) / 8;
   constexpr std::int64_t kItems = kBytes / 8 / kItemWords;
-  AlignedBuffer<std::uint64_t> buffer(static_cast<std::size_t>(kBytes / 8));
+  PageBuffer pages(static_cast<std::size_t>(kBytes));  // as weights are held
+  auto* buffer = reinterpret_cast<std::uint64_t*>(pages.data());
   AlignedBuffer<std::uint64_t> sums(kItems * 8);
   parallel_for(threads, kItems, [&](std::int64_t i) {
-    std::fill_n(buffer.data() + i * kItemWords, kItemWords, static_cast<std::uint64_t>(i));
+    std::fill_n(buffer + i * kItemWords, kItemWords, static_cast<std::uint64_t>(i));
   });
   double best = 0;
   for (int pass = 0; pass < 6; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     parallel_for(threads, kItems, [&](std::int64_t i) {
-      const std::uint64_t* p = buffer.data() + i * kItemWords;
+      const std::uint64_t* p = buffer + i * kItemWords;
       std::uint64_t lanes[8] = {};
       for (std::int64_t w = 0; w < kItemWords; w += 8) {
         for (int l = 0; l < 8; ++l) lanes[l] += p[w + l];

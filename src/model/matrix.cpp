@@ -1,4 +1,6 @@
 // Products of activations with stored matrices, split over threads by weight rows.
+#include "row_queue.hpp"
+
 #include <nemo/model/matrix.hpp>
 
 #include <algorithm>
@@ -48,71 +50,63 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
   return {source.q8, planes * plane_bytes, planes};
 }
 
+namespace {
+
+/// `rows` rows of a product from row0 on. sums: room for those of both planes.
+void multiply_rows(Compute& compute, const Product& p, std::int64_t row0, std::int64_t rows,
+                   float* sums) {
+  const WeightRows w = p.w->view(p.index);
+  float* y = p.y + row0;
+  const Matmul matmul = compute.products().format(p.w->type).product(w).matmul;
+  if (p.x.planes == 1) {
+    matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy, compute.thread_scratch());
+  } else {
+    matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, sums, rows,
+           compute.thread_scratch());
+    for (std::int64_t t = 0; t < p.tokens; ++t) {
+      const float* part = sums + 2 * t * rows;
+      for (std::int64_t r = 0; r < rows; ++r) y[t * p.ldy + r] = part[r] + part[rows + r];
+    }
+  }
+  const float scale = p.w->scale(p.index);
+  for (std::int64_t t = 0; t < p.tokens; ++t) {
+    float* row = y + t * p.ldy;
+    if (scale != 1.0f) compute.kernels.scale(scale, rows, row);
+    if (p.epilogue.bias != nullptr) compute.kernels.add(p.epilogue.bias + row0, rows, row);
+    if (p.epilogue.relu2) compute.kernels.relu2(row, rows);
+  }
+}
+
+}  // namespace
+
 void run_products(Compute& compute, std::span<const Product> products) {
   Arena::Scope scope(compute.arena);
   Profile::Products timer(compute.profile);
   for (const Product& p : products) {
     if (p.tokens > 0) timer.add(p.w->rows * p.w->row_size(), p.w->rows * p.w->cols, p.tokens);
   }
-  // Few tokens: 64 rows of a 4-bit matrix are ~100 KiB, some 10 us of streaming, enough to hide the
-  // hand-out. Many: a call first lays out all activation scales and waits for its first weights
-  // (the later ones are fetched ahead), which pays for more rows at once, for a whole expert's
-  // unless two planes have to be added up in cache. Either way every thread gets many items, since
-  // the last ones are waited for.
-  constexpr std::int64_t kMostRows = 2048;
-  constexpr std::int64_t kMostPlaneRows = 512;
-  std::int64_t all_rows = 0;
-  for (const Product& p : products) all_rows += p.tokens > 0 ? p.w->rows : 0;
-  const auto rows_per_item = [&](const Product& p) {
-    const bool few = p.tokens < 8;
-    const std::int64_t items = compute.threads * (few ? 32 : 16);
-    const std::int64_t step = few ? 32 : 64;  // as many rows as products of floats take at once
-    const std::int64_t most = few              ? kMostPlaneRows / 4
-                              : p.x.planes > 1 ? kMostPlaneRows
-                                               : kMostRows;
-    return std::clamp(all_rows / items / step * step, step, most);
-  };
-  const auto count = static_cast<std::int64_t>(products.size());
-  auto* first_item = compute.arena.take<std::int64_t>(count + 1);
-  first_item[0] = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const Product& p = products[static_cast<std::size_t>(i)];
-    const std::int64_t step = rows_per_item(p);
-    first_item[i + 1] = first_item[i] + (p.tokens > 0 ? (p.w->rows + step - 1) / step : 0);
-  }
+  RowQueue queue(products, compute.threads, compute.arena);
+  // Both planes' sums of a call: [tokens, planes, rows], 256 KiB unless tokens are many.
+  constexpr std::int64_t kLeastRows = 64;
   std::int64_t plane_floats = 0;
   for (const Product& p : products) {
-    if (p.x.planes > 1) plane_floats = std::max(plane_floats, 2 * p.tokens * kMostPlaneRows);
+    if (p.x.planes == 1) continue;
+    plane_floats = std::max({plane_floats, std::int64_t{1} << 16, 2 * p.tokens * kLeastRows});
   }
   auto* plane_sums = compute.arena.take<float>(compute.threads * plane_floats);
-  parallel_for(compute.threads, first_item[count], [&](std::int64_t item) {
-    const std::int64_t* next = std::upper_bound(first_item, first_item + count + 1, item);
-    const std::int64_t i = next - first_item - 1;
-    const Product& p = products[static_cast<std::size_t>(i)];
-    const std::int64_t step = rows_per_item(p);
-    const std::int64_t row0 = (item - first_item[i]) * step;
-    const std::int64_t rows = std::min(step, p.w->rows - row0);
-    const WeightRows w = p.w->view(p.index);
-    float* y = p.y + row0;
-    const Matmul matmul = compute.products().format(p.w->type).product(w).matmul;
-    if (p.x.planes == 1) {
-      matmul(w, row0, rows, p.x.data, p.x.stride, p.tokens, y, p.ldy, compute.thread_scratch());
-    } else {
-      float* parts = plane_sums + omp_get_thread_num() * plane_floats;  // [tokens, planes, rows]
-      matmul(w, row0, rows, p.x.data, p.x.stride / 2, 2 * p.tokens, parts, kMostPlaneRows,
-             compute.thread_scratch());
-      for (std::int64_t t = 0; t < p.tokens; ++t) {
-        const float* part = parts + 2 * t * kMostPlaneRows;
-        for (std::int64_t r = 0; r < rows; ++r)
-          y[t * p.ldy + r] = part[r] + part[kMostPlaneRows + r];
+  parallel_for(compute.threads, compute.threads, [&](std::int64_t) {
+    float* sums = plane_sums + omp_get_thread_num() * plane_floats;
+    const auto multiply = [&](const RowQueue::Rows& all) {
+      const Product& p = *all.product;
+      // What a call leaves is to be in cache still for the epilogue, and one with many tokens is to
+      // pay for first laying out their scales.
+      const std::int64_t most =
+          p.x.planes > 1 ? plane_floats / (2 * p.tokens) / kLeastRows * kLeastRows : 2048;
+      for (std::int64_t r = all.begin; r < all.end; r += most) {
+        multiply_rows(compute, p, r, std::min(most, all.end - r), sums);
       }
-    }
-    const float scale = p.w->scale(p.index);
-    for (std::int64_t t = 0; t < p.tokens; ++t) {
-      float* row = y + t * p.ldy;
-      if (scale != 1.0f) compute.kernels.scale(scale, rows, row);
-      if (p.epilogue.bias != nullptr) compute.kernels.add(p.epilogue.bias + row0, rows, row);
-      if (p.epilogue.relu2) compute.kernels.relu2(row, rows);
+    };
+    while (queue.take(multiply)) {
     }
   });
 }

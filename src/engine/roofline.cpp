@@ -2,6 +2,7 @@
 #include <nemo/base/aligned.hpp>
 #include <nemo/base/error.hpp>
 #include <nemo/base/machine.hpp>
+#include <nemo/base/page_buffer.hpp>
 #include <nemo/base/parallel.hpp>
 #include <nemo/checkpoint/checkpoint.hpp>
 #include <nemo/engine/roofline.hpp>
@@ -82,7 +83,7 @@ std::vector<Form> forms_of(DType type) {
   return forms;
 }
 
-/// A matrix of about `bytes` bytes: random rows, repeated.
+/// A matrix of about `bytes` bytes, in pages as weights are held in: random rows, repeated.
 class TestMatrix {
  public:
   static constexpr std::int64_t kDistinct = 64;
@@ -101,10 +102,11 @@ class TestMatrix {
     const std::int64_t size = row + planes.stride * (biased ? 2 : 1);
     matrix_.rows = std::max(bytes / size / kDistinct, std::int64_t{1}) * kDistinct;
     // An ordinary number in every type of scales.
-    planes_.assign(static_cast<std::size_t>(matrix_.rows * (size - row)), std::byte{0x3c});
+    planes_ = PageBuffer(static_cast<std::size_t>(matrix_.rows * (size - row)));
+    std::fill_n(planes_.data(), planes_.size(), std::byte{0x3c});
     matrix_.side.scales = planes_.data();
     if (biased) matrix_.side.biases = planes_.data() + matrix_.rows * planes.stride;
-    bytes_ = AlignedBuffer<std::byte>(static_cast<std::size_t>(matrix_.rows * row));
+    bytes_ = PageBuffer(static_cast<std::size_t>(matrix_.rows * row));
     for (std::int64_t r = 0; r < kDistinct; ++r) {
       const auto seed = static_cast<std::uint64_t>(r);
       if (is_planar(form.type)) {
@@ -139,8 +141,8 @@ class TestMatrix {
   static constexpr float kLevels[16] = {-2.7f, -2.1f, -1.6f, -1.3f, -0.9f, -0.7f, -0.4f, -0.1f,
                                         0.1f,  0.4f,  0.7f,  0.9f,  1.3f,  1.6f,  2.1f,  2.7f};
   Matrix matrix_;
-  AlignedBuffer<std::byte> bytes_;
-  std::vector<std::byte> planes_;
+  PageBuffer bytes_;
+  PageBuffer planes_;
 };
 
 /// Seconds of one product with `tokens` activation rows, which are quantized beforehand.

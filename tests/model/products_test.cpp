@@ -49,9 +49,10 @@ std::vector<float> expected(const Compute& compute, const Problem& p, Activation
   const Kernels& k = compute.kernels;
   AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
   std::vector<float> sums(static_cast<std::size_t>(x.planes * p.tokens * p.w.rows));
-  k.format(p.w.type).product(p.w.view()).matmul(p.w.view(), 0, p.w.rows, x.data,
-                                                x.stride / x.planes, x.planes * p.tokens,
-                                                sums.data(), p.w.rows, scratch.data());
+  k.format(p.w.type)
+      .product(p.w.view())
+      .matmul(p.w.view(), 0, p.w.rows, x.data, x.stride / x.planes, x.planes * p.tokens,
+              sums.data(), p.w.rows, scratch.data());
   std::vector<float> y(p.y.size(), kUntouched);
   for (std::int64_t t = 0; t < p.tokens; ++t) {
     float* row = y.data() + t * p.ldy();
@@ -79,7 +80,8 @@ TEST_CASE("products shared by any number of threads are those of single calls, e
         compute.fine_activations = fine;
         std::vector<Problem> problems;
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-          const DType type = std::array{DType::q4_0, DType::f32, DType::q6_k}[(i + tokens.size()) % 3];
+          const DType type =
+              std::array{DType::q4_0, DType::f32, DType::q6_k}[(i + tokens.size()) % 3];
           const auto rows = static_cast<std::int64_t>(1 + random() % 2500);
           problems.emplace_back(random, type, rows, tokens[i]);
         }

@@ -173,6 +173,13 @@ struct OrderedTiles {
   NEMO_SIMD F scale(const std::byte* plane, std::int64_t group) const {
     return scale_lanes(type, plane, group * kLanes);
   }
+  /// Reads what comes 1 KiB behind this tile's scales, if they have 2 bytes, into cache.
+  NEMO_SIMD void fetch_scales() const {
+    if (scales == nullptr) return;
+    const std::int64_t ahead = (column >> shift) * kLanes * 2 + 1024;
+    __builtin_prefetch(scales + ahead, 0, 3);
+    if (biases != nullptr) __builtin_prefetch(biases + ahead, 0, 3);
+  }
   NEMO_SIMD void next() {
     p += sizeof(OrderedTile<Codes>) * kLanes;
     column += 32;
@@ -207,6 +214,7 @@ template <class Codes>
 struct PlaneRows {
   using Block = OrderedTile<Codes>;
   static constexpr bool kKernelOrder = true;
+  static constexpr bool kOneStream = false;
   const std::byte* data;
   std::int64_t row_bytes;
   std::int64_t cols;

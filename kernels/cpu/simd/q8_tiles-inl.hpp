@@ -238,6 +238,7 @@ template <class BlockType>
 struct KernelRows {
   using Block = BlockType;
   static constexpr bool kKernelOrder = true;
+  static constexpr bool kOneStream = Block::kElements == 32;  // a tile is read from end to end
   const std::byte* data;
   std::int64_t row_bytes;
 

@@ -17,6 +17,9 @@ namespace {
 constexpr std::int64_t kPiece = 1024;   // a multiple of every block size; 4 rows = 16 KiB of float
 constexpr std::int64_t kSlabRows = 32;  // decoded rows kept in scratch: 128 KiB, resident in L2
 constexpr std::int64_t kFewTokens = 4;  // fewer: rows pass by once, so no slab of them is kept
+// What is fetched of each row before its turn: until hardware follows it (BF16, one token, of the
+// 60 GB/s that two Zen 4 cores read: 34 without, 38 with it).
+constexpr std::int64_t kRowStart = 1536;
 static_assert(kPiece * kSlabRows * sizeof(float) <= kMatmulScratchBytes);
 
 /// The C++ type of the elements of formats without blocks.
@@ -118,6 +121,10 @@ void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, con
     const std::int64_t height = rows - r < step ? rows - r : step;
     if constexpr (!std::is_void_v<Element>) {
       if ((few || std::is_same_v<Element, float>)&&w.planes.type == ScaleType::none) {
+        for (std::int64_t i = r + step; few && i < r + 2 * step && i < rows; ++i) {
+          const std::byte* row = w.data + (row0 + i) * w.row_bytes;
+          for (std::int64_t b = 0; b < kRowStart; b += 64) __builtin_prefetch(row + b, 0, 2);
+        }
         float_slab_in_place<Element>(w.data + (row0 + r) * w.row_bytes, w.row_bytes, height, w.cols,
                                      x, ldx, tokens, y + r, ldy);
         continue;

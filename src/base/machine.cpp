@@ -16,32 +16,38 @@
 
 namespace nemo {
 
-double measure_read_bandwidth(int threads) {
-  constexpr std::int64_t kBytes = std::int64_t{512} << 20;
+double seconds_to_read(int threads, std::span<const std::byte> bytes) {
   constexpr std::int64_t kItemWords = (std::int64_t{4} << 20) / 8;
-  constexpr std::int64_t kItems = kBytes / 8 / kItemWords;
-  PageBuffer pages(static_cast<std::size_t>(kBytes));  // as weights are held
-  auto* buffer = reinterpret_cast<std::uint64_t*>(pages.data());
-  AlignedBuffer<std::uint64_t> sums(kItems * 8);
-  parallel_for(threads, kItems, [&](std::int64_t i) {
-    std::fill_n(buffer + i * kItemWords, kItemWords, static_cast<std::uint64_t>(i));
+  const auto* all = reinterpret_cast<const std::uint64_t*>(bytes.data());
+  const auto words = static_cast<std::int64_t>(bytes.size() / 64 * 8);
+  const std::int64_t items = (words + kItemWords - 1) / kItemWords;
+  AlignedBuffer<std::uint64_t> sums(static_cast<std::size_t>(items * 8));
+  const auto start = std::chrono::steady_clock::now();
+  parallel_for(threads, items, [&](std::int64_t i) {
+    std::uint64_t lanes[8] = {};
+    const std::int64_t end = std::min(words, (i + 1) * kItemWords);
+    for (std::int64_t w = i * kItemWords; w < end; w += 8) {
+      for (int l = 0; l < 8; ++l) lanes[l] += all[w + l];
+    }
+    std::copy_n(lanes, 8, sums.data() + i * 8);  // keeps the reads from being dropped
+  });
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  volatile std::uint64_t sink = sums.data()[0];
+  static_cast<void>(sink);
+  return seconds.count();
+}
+
+double measure_read_bandwidth(int threads) {
+  constexpr std::int64_t kPiece = std::int64_t{4} << 20;
+  PageBuffer pages(std::size_t{512} << 20);  // as weights are held
+  parallel_for(threads, static_cast<std::int64_t>(pages.size()) / kPiece, [&](std::int64_t i) {
+    std::fill_n(pages.data() + i * kPiece, kPiece, static_cast<std::byte>(i));
   });
   double best = 0;
   for (int pass = 0; pass < 6; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    parallel_for(threads, kItems, [&](std::int64_t i) {
-      const std::uint64_t* p = buffer + i * kItemWords;
-      std::uint64_t lanes[8] = {};
-      for (std::int64_t w = 0; w < kItemWords; w += 8) {
-        for (int l = 0; l < 8; ++l) lanes[l] += p[w + l];
-      }
-      std::copy_n(lanes, 8, sums.data() + i * 8);  // keeps the reads from being dropped
-    });
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(kBytes) / seconds.count());
+    const double seconds = seconds_to_read(threads, {pages.data(), pages.size()});
+    best = std::max(best, static_cast<double>(pages.size()) / seconds);
   }
-  volatile std::uint64_t sink = sums[0];
-  static_cast<void>(sink);
   return best;
 }
 

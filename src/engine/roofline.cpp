@@ -25,8 +25,10 @@ double seconds_of(const std::function<void()>& job) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The shortest of several runs: three at least, then until about half a second is over.
-double fastest_seconds(const std::function<void()>& job) {
+/// The shortest of several runs: three at least, then until about half a second is over. `between`
+/// is run after each.
+double fastest_seconds(
+    const std::function<void()>& job, const std::function<void()>& between = [] {}) {
   constexpr double kBudgetSeconds = 0.5;
   double best = 1e30;
   double total = 0;
@@ -34,6 +36,7 @@ double fastest_seconds(const std::function<void()>& job) {
     const double seconds = seconds_of(job);
     best = std::min(best, seconds);
     total += seconds;
+    between();
   }
   return best;
 }
@@ -145,8 +148,10 @@ class TestMatrix {
   PageBuffer planes_;
 };
 
-/// Seconds of one product with `tokens` activation rows, which are quantized beforehand.
-double product_seconds(const Kernels& kernels, int threads, const Matrix& w, std::int64_t tokens) {
+/// Times one product with `tokens` activation rows, which are quantized beforehand: time(job).
+template <class Time>
+auto time_product(const Kernels& kernels, int threads, const Matrix& w, std::int64_t tokens,
+                  Time time) {
   Compute compute(kernels, threads);
   compute.fine_activations = tokens == 1;  // as in a decoding step
   Arena::Scope scope(compute.arena);
@@ -158,17 +163,26 @@ double product_seconds(const Kernels& kernels, int threads, const Matrix& w, std
   Activations rows(compute, x, tokens, w.cols, ldx);
   auto* y = compute.arena.take<float>(tokens * padded(w.rows));
   const Product product{&w, 0, rows.form(w), tokens, y, padded(w.rows)};
-  return fastest_seconds([&] { run_products(compute, {&product, 1}); });
+  return time([&] { run_products(compute, {&product, 1}); });
 }
 
 /// `large` with one token, `small` with a batch.
 ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& large,
                            const Matrix& small, const MachineLimits& limits, std::int64_t tokens) {
   ProductSpeed speed;
-  speed.bytes_per_second =
-      static_cast<double>(large.bytes()) / product_seconds(kernels, threads, large, 1);
-  speed.bandwidth_fraction = speed.bytes_per_second / limits.read_bytes_per_second;
-  const double seconds = product_seconds(kernels, threads, small, tokens);
+  // Products and plain reading of the same bytes in turns: the speed of a shared memory changes.
+  const std::span codes(large.data,
+                        static_cast<std::size_t>(large.rows * row_bytes(large.type, large.cols)));
+  double read = 1e30;
+  const double product =
+      time_product(kernels, threads, large, 1, [&](const std::function<void()>& job) {
+        return fastest_seconds(job,
+                               [&] { read = std::min(read, seconds_to_read(threads, codes)); });
+      });
+  speed.bytes_per_second = static_cast<double>(large.bytes()) / product;
+  speed.bandwidth_fraction = speed.bytes_per_second * read / static_cast<double>(codes.size());
+  const double seconds = time_product(kernels, threads, small, tokens,
+                                      [](const auto& job) { return fastest_seconds(job); });
   speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;
   const bool floats = kernels.format(small.type).product(small.view()).act == ActFormat::f32;
   const bool bf16 = small.type == DType::bf16 && limits.bf16_ops_per_second > 0;

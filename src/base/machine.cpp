@@ -1,7 +1,6 @@
 // Timing a parallel sum over a large buffer; asking the system for memory figures.
 #include <nemo/base/aligned.hpp>
 #include <nemo/base/machine.hpp>
-#include <nemo/base/page_buffer.hpp>
 #include <nemo/base/parallel.hpp>
 
 #include <algorithm>
@@ -37,17 +36,24 @@ double seconds_to_read(int threads, std::span<const std::byte> bytes) {
   return seconds.count();
 }
 
-double measure_read_bandwidth(int threads) {
-  constexpr std::int64_t kPiece = std::int64_t{4} << 20;
-  PageBuffer pages(std::size_t{512} << 20);  // as weights are held
-  parallel_for(threads, static_cast<std::int64_t>(pages.size()) / kPiece, [&](std::int64_t i) {
-    std::fill_n(pages.data() + i * kPiece, kPiece, static_cast<std::byte>(i));
+ReadProbe::ReadProbe(int threads, std::size_t size) : threads_(threads), pages_(size) {
+  constexpr std::size_t kPiece = std::size_t{4} << 20;
+  const auto pieces = static_cast<std::int64_t>((size + kPiece - 1) / kPiece);
+  parallel_for(threads, pieces, [&](std::int64_t i) {
+    const std::size_t first = static_cast<std::size_t>(i) * kPiece;
+    std::fill_n(pages_.data() + first, std::min(kPiece, size - first), static_cast<std::byte>(i));
   });
+}
+
+double ReadProbe::bytes_per_second() const {
+  return static_cast<double>(pages_.size()) /
+         seconds_to_read(threads_, {pages_.data(), pages_.size()});
+}
+
+double measure_read_bandwidth(int threads) {
+  const ReadProbe probe(threads, std::size_t{512} << 20);
   double best = 0;
-  for (int pass = 0; pass < 6; ++pass) {
-    const double seconds = seconds_to_read(threads, {pages.data(), pages.size()});
-    best = std::max(best, static_cast<double>(pages.size()) / seconds);
-  }
+  for (int pass = 0; pass < 6; ++pass) best = std::max(best, probe.bytes_per_second());
   return best;
 }
 

@@ -98,10 +98,11 @@ Json result_json(const BenchmarkResult& r, const Model& model) {
 }
 
 void print_row(const BenchmarkResult& r, const std::string& kv) {
-  std::printf("%-20s %-10s %8lld %12.2f %8.2f %8.2f %9.0f%% %7.2f GB %7.2f GB\n", kv.c_str(),
-              r.test.c_str(), static_cast<long long>(r.depth), r.tokens_per_second, r.deviation,
-              r.bytes_per_second / 1e9, 100 * r.bandwidth_fraction,
-              static_cast<double>(r.kv_bytes) / 1e9, static_cast<double>(r.rss_bytes) / 1e9);
+  std::printf("%-20s %-10s %8lld %12.2f %8.2f %8.2f %6.0f%% of %5.1f %7.2f GB %7.2f GB\n",
+              kv.c_str(), r.test.c_str(), static_cast<long long>(r.depth), r.tokens_per_second,
+              r.deviation, r.bytes_per_second / 1e9, 100 * r.bandwidth_fraction,
+              r.read_bytes_per_second / 1e9, static_cast<double>(r.kv_bytes) / 1e9,
+              static_cast<double>(r.rss_bytes) / 1e9);
   if (r.profiled_tokens > 0) print_profile(r);
   if (r.drafts.passes > 0) std::printf("  %s\n", drafts_text(r.drafts).c_str());
 }
@@ -128,24 +129,22 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
     models.push_back(models.front()->with_kv(policies[i]));
   }
   const Model& first = *models.front();
-  const double bandwidth = measure_read_bandwidth(first.threads());
   const bool table = !flags.json && !flags.json_lines;
   if (table) {
-    std::printf("%s, %d threads, kernels %s, order %s, read bandwidth %.1f GB/s\n",
-                flags.model.c_str(), first.threads(), std::string(first.kernels().name).c_str(),
-                first.order().c_str(), bandwidth / 1e9);
-    std::printf("%-20s %-10s %8s %12s %8s %8s %10s %10s %10s\n", "kv", "test", "depth", "tok/s",
-                "+-", "GB/s", "bandwidth", "kv memory", "peak RSS");
+    std::printf("%s, %d threads, kernels %s, order %s\n", flags.model.c_str(), first.threads(),
+                std::string(first.kernels().name).c_str(), first.order().c_str());
+    std::printf("%-20s %-10s %8s %12s %8s %8s %16s %10s %10s\n", "kv", "test", "depth", "tok/s",
+                "+-", "GB/s", "of reading", "kv memory", "peak RSS");
   }
   auto list = Json::array();
   for (const auto& model : models) {
-    run_benchmark(*model, flags.bench, bandwidth, [&](const BenchmarkResult& r) {
+    run_benchmark(*model, flags.bench, [&](const BenchmarkResult& r) {
       if (table) {
         print_row(r, model->kv_policy());
       } else if (flags.json_lines) {
         Json line = result_json(r, *model);
         line["model"] = flags.model;
-        line["read_gb_s"] = bandwidth / 1e9;
+        line["read_gb_s"] = r.read_bytes_per_second / 1e9;
         line.update(origin(command));
         std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
       } else {

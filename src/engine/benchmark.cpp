@@ -44,11 +44,8 @@ void require_positive(const std::vector<std::int64_t>& values, const char* flag,
 
 class Bench {
  public:
-  Bench(const Model& model, const BenchmarkOptions& options, double read_bandwidth)
-      : model_(model),
-        options_(options),
-        read_bandwidth_(read_bandwidth),
-        session_(model.new_session()) {}
+  Bench(const Model& model, const BenchmarkOptions& options)
+      : model_(model), options_(options), session_(model.new_session()) {}
 
   BenchmarkResult prefill(std::int64_t tokens, std::int64_t depth) {
     const std::vector<std::int32_t> prompt = spread_tokens(tokens, model_.config().vocab);
@@ -127,7 +124,9 @@ class Bench {
     const auto start = session_->save();
     BenchmarkResult result;
     std::vector<double> speeds;
+    double read_speeds = 0;
     for (int i = -1; i < options_.repetitions; ++i) {
+      read_speeds += memory_.bytes_per_second();
       session_->restore(*start);
       if (prepare) prepare();
       profile_ = options_.profile && i >= 0 ? &result.profile : nullptr;
@@ -144,7 +143,8 @@ class Bench {
       squares += (s - result.tokens_per_second) * (s - result.tokens_per_second);
     result.deviation = n > 1 ? std::sqrt(squares / (n - 1)) : 0;
     result.bytes_per_second = bytes / static_cast<double>(tokens) * result.tokens_per_second;
-    result.bandwidth_fraction = result.bytes_per_second / read_bandwidth_;
+    result.read_bytes_per_second = read_speeds / (n + 1);
+    result.bandwidth_fraction = result.bytes_per_second / result.read_bytes_per_second;
     result.kv_bytes = static_cast<std::int64_t>(session_->kv_bytes());
     result.rss_bytes = peak_resident_bytes();
     return result;
@@ -152,7 +152,7 @@ class Bench {
 
   const Model& model_;
   const BenchmarkOptions& options_;
-  double read_bandwidth_;
+  ReadProbe memory_{model_.threads(), std::size_t{128} << 20};
   std::unique_ptr<Session> session_;
   std::size_t kv_bytes_per_token_ = session_->kv_bytes_per_token();
   Profile* profile_ = nullptr;  // of the repetition that runs
@@ -161,7 +161,7 @@ class Bench {
 }  // namespace
 
 std::vector<BenchmarkResult> run_benchmark(
-    const Model& model, const BenchmarkOptions& options, double read_bandwidth,
+    const Model& model, const BenchmarkOptions& options,
     const std::function<void(const BenchmarkResult&)>& report) {
   require_positive(options.prompt_tokens, "-p", 0);
   require_positive(options.decode_tokens, "-n", 0);
@@ -170,7 +170,7 @@ std::vector<BenchmarkResult> run_benchmark(
   validate(options.draft);
   const bool draft = options.draft.mtp > 0 || options.draft.lookup > 0;
   if (options.chunk_tokens < 1) throw Error(ErrorCode::usage, "--chunk: at least 1 token");
-  Bench bench(model, options, read_bandwidth);
+  Bench bench(model, options);
   std::vector<BenchmarkResult> results;
   const auto add = [&](BenchmarkResult result) {
     if (report) report(result);

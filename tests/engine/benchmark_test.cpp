@@ -29,7 +29,7 @@ TEST_CASE("a profile of decoding counts every weight once a token, part by part"
   options.decode_tokens = {3};
   options.repetitions = 2;
   options.profile = true;
-  const auto results = nemo::run_benchmark(*model, options, 1e9);
+  const auto results = nemo::run_benchmark(*model, options);
   REQUIRE(results.size() == 1);
   const nemo::BenchmarkResult& r = results[0];
   CHECK(r.test == "tg3");
@@ -65,7 +65,7 @@ TEST_CASE("without a profile nothing is collected and every depth is reported") 
   options.depths = {0, 16};
   options.repetitions = 1;
   std::vector<std::string> seen;
-  const auto results = nemo::run_benchmark(*model, options, 1e9, [&](const auto& r) {
+  const auto results = nemo::run_benchmark(*model, options, [&](const auto& r) {
     seen.push_back(r.test + "@" + std::to_string(r.depth));
   });
   CHECK(seen == std::vector<std::string>{"pp4@0", "pp8@0", "tg2@0", "pp4@16", "pp8@16", "tg2@16"});
@@ -86,7 +86,7 @@ TEST_CASE("a benchmark refuses counts that make no sense and contexts that do no
     options.repetitions = 1;
     change(options);
     try {
-      (void)nemo::run_benchmark(*model, options, 1e9);
+      (void)nemo::run_benchmark(*model, options);
     } catch (const nemo::Error& error) {
       return error.code() == code;
     }

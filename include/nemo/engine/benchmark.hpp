@@ -34,9 +34,12 @@ struct BenchmarkResult {
   /// Bytes that had to be read per second: weights once per chunk (routed experts by expectation),
   /// recurrent state once in and once out per step, keys and values once per step.
   double bytes_per_second = 0;
-  double bandwidth_fraction = 0;  // of the measured read bandwidth
+  /// Of plain reading between the repetitions, the mean: others who share a machine change it.
+  double read_bytes_per_second = 0;
+  double bandwidth_fraction = 0;  // bytes_per_second as a part of that
   std::int64_t kv_bytes = 0;      // allocated for keys and values at the end of the test
-  std::int64_t rss_bytes = 0;     // peak resident memory of the process so far
+  std::int64_t rss_bytes = 0;     // peak resident memory of the process so far, with the 128 MiB
+                                  // that are read in between
   /// Sums over all timed repetitions, which fed `profiled_tokens` tokens.
   Profile profile;
   std::int64_t profiled_tokens = 0;  // 0: not asked for
@@ -47,7 +50,7 @@ struct BenchmarkResult {
 /// precedes the timed ones. Throws Error{usage} for counts that make no sense, Error{capacity} when
 /// a test does not fit the model's context.
 std::vector<BenchmarkResult> run_benchmark(
-    const Model& model, const BenchmarkOptions& options, double read_bandwidth,
+    const Model& model, const BenchmarkOptions& options,
     const std::function<void(const BenchmarkResult&)>& report = {});
 
 }  // namespace nemo

@@ -44,7 +44,7 @@ template <int kParts>
 constexpr std::int64_t kPassRows = kParts == 2 ? 64 : 256;
 /// A block of kLanes rows or columns: [depth blocks, part, tile], the high part first.
 template <int kParts>
-constexpr std::int64_t kBlockBytes = kPassDepth / kTileDepth* kParts* kTileBytes;
+constexpr std::int64_t kBlockBytes = (kPassDepth / kTileDepth) * (kParts * kTileBytes);
 
 constexpr std::int64_t blocks_of(std::int64_t n, std::int64_t size) {
   return (n + size - 1) / size;

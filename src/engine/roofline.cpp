@@ -180,7 +180,8 @@ ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& la
                                [&] { read = std::min(read, seconds_to_read(threads, codes)); });
       });
   speed.bytes_per_second = static_cast<double>(large.bytes()) / product;
-  speed.bandwidth_fraction = speed.bytes_per_second * read / static_cast<double>(codes.size());
+  speed.read_bytes_per_second = static_cast<double>(codes.size()) / read;
+  speed.bandwidth_fraction = speed.bytes_per_second / speed.read_bytes_per_second;
   const double seconds = time_product(kernels, threads, small, tokens,
                                       [](const auto& job) { return fastest_seconds(job); });
   speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;

@@ -30,10 +30,11 @@ struct RooflineOptions {
 
 /// A product with one token waits for memory, with many for arithmetic.
 struct ProductSpeed {
-  double bytes_per_second = 0;    // weights read, one token, a matrix far larger than the caches
-  double bandwidth_fraction = 0;  // of what plain reading, in turns with it, gets
-  double ops_per_second = 0;      // a batch of tokens
-  double peak_fraction = 0;       // of dot4_ops, or of f32_ops or bf16_ops for products of floats
+  double bytes_per_second = 0;       // weights read, one token, a matrix far larger than the caches
+  double read_bytes_per_second = 0;  // by plain reading, in turns with it
+  double bandwidth_fraction = 0;     // bytes_per_second as a part of that
+  double ops_per_second = 0;         // a batch of tokens
+  double peak_fraction = 0;  // of dot4_ops, or of f32_ops or bf16_ops for products of floats
 };
 /// One format's, with the rows as they lie in a file and in the kernel table's order.
 struct FormatSpeed {

@@ -148,10 +148,10 @@ class TestMatrix {
   PageBuffer planes_;
 };
 
-/// Times one product with `tokens` activation rows, which are quantized beforehand: time(job).
-template <class Time>
-auto time_product(const Kernels& kernels, int threads, const Matrix& w, std::int64_t tokens,
-                  Time time) {
+/// Seconds of one product with `tokens` activation rows, which are quantized beforehand; `between`
+/// as in fastest_seconds.
+double product_seconds(const Kernels& kernels, int threads, const Matrix& w, std::int64_t tokens,
+                       const std::function<void()>& between) {
   Compute compute(kernels, threads);
   compute.fine_activations = tokens == 1;  // as in a decoding step
   Arena::Scope scope(compute.arena);
@@ -163,7 +163,7 @@ auto time_product(const Kernels& kernels, int threads, const Matrix& w, std::int
   Activations rows(compute, x, tokens, w.cols, ldx);
   auto* y = compute.arena.take<float>(tokens * padded(w.rows));
   const Product product{&w, 0, rows.form(w), tokens, y, padded(w.rows)};
-  return time([&] { run_products(compute, {&product, 1}); });
+  return fastest_seconds([&] { run_products(compute, {&product, 1}); }, between);
 }
 
 /// `large` with one token, `small` with a batch.
@@ -174,16 +174,13 @@ ProductSpeed product_speed(const Kernels& kernels, int threads, const Matrix& la
   const std::span codes(large.data,
                         static_cast<std::size_t>(large.rows * row_bytes(large.type, large.cols)));
   double read = 1e30;
-  const double product =
-      time_product(kernels, threads, large, 1, [&](const std::function<void()>& job) {
-        return fastest_seconds(job,
-                               [&] { read = std::min(read, seconds_to_read(threads, codes)); });
+  speed.bytes_per_second =
+      static_cast<double>(large.bytes()) / product_seconds(kernels, threads, large, 1, [&] {
+        read = std::min(read, seconds_to_read(threads, codes));
       });
-  speed.bytes_per_second = static_cast<double>(large.bytes()) / product;
   speed.read_bytes_per_second = static_cast<double>(codes.size()) / read;
   speed.bandwidth_fraction = speed.bytes_per_second / speed.read_bytes_per_second;
-  const double seconds = time_product(kernels, threads, small, tokens,
-                                      [](const auto& job) { return fastest_seconds(job); });
+  const double seconds = product_seconds(kernels, threads, small, tokens, [] {});
   speed.ops_per_second = 2.0 * static_cast<double>(small.rows * small.cols * tokens) / seconds;
   const bool floats = kernels.format(small.type).product(small.view()).act == ActFormat::f32;
   const bool bf16 = small.type == DType::bf16 && limits.bf16_ops_per_second > 0;

@@ -6,6 +6,11 @@
 namespace nemo {
 namespace {
 
+/// Asks for the lines of `bytes` bytes to be read into L2.
+NEMO_SIMD void fetch_lines(const std::byte* from, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 /// Memory that will be needed next, read into L2 a few lines in every step of a product. Asked for
 /// all at once it would hold up the product's own reads; and into L1 it does not come in time on
 /// Zen 4, which drops such requests while many are under way.
@@ -26,7 +31,8 @@ struct Ahead {
   }
   /// One step, of a copy of `at`.
   NEMO_SIMD void fetch(const std::byte*& line) const {
-    for (std::int64_t i = 0; i < lines_per_step; ++i, line += 64) __builtin_prefetch(line, 0, 2);
+    fetch_lines(line, 64 * lines_per_step);
+    line += 64 * lines_per_step;
   }
 };
 

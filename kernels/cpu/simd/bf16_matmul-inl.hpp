@@ -143,12 +143,7 @@ NEMO_SIMD void store_sums(const float* sums, std::int64_t rows, std::int64_t tok
     load_rows(reinterpret_cast<const std::byte*>(sums + t), kLineBytes, four);
     transpose(four, out);
     for (std::int64_t i = 0; i < 4 && t + i < tokens; ++i) {
-      float* row = y + (t + i) * ldy;
-      if (rows >= kLanes) {
-        store(as_floats(out[i]), row);
-      } else {
-        store_first(as_floats(out[i]), row, rows);
-      }
+      store_upto(as_floats(out[i]), y + (t + i) * ldy, rows);
     }
   }
 }

@@ -287,11 +287,7 @@ void unit_scores(const float* q, std::int64_t ldq, std::int64_t rows, const T* k
               float* row = to + (r + i) * lds;
               F v = as_floats(out[i]);
               if (c > 0) v = load_upto(row, width) + v;
-              if (width >= kLanes) {
-                store(v, row);
-              } else {
-                store_first(v, row, width);
-              }
+              store_upto(v, row, width);
             }
           }
         };
@@ -330,12 +326,8 @@ void unit_mix(const float* p, std::int64_t ldp, std::int64_t rows, const T* v, s
           const std::int64_t width = dim - c - x * kLanes;
           float* to = out + (r0 + y * kLanes) * ldo + c + x * kLanes;
           for (std::int64_t r = 0; r < kLanes && y * kLanes + r < height && width > 0; ++r) {
-            const F sum = load(sums + r * kLanes);
-            if (width >= kLanes) {
-              store(load(to + r * ldo) + sum, to + r * ldo);
-            } else {
-              store_first(load_first(to + r * ldo, width) + sum, to + r * ldo, width);
-            }
+            float* row = to + r * ldo;
+            store_upto(load_upto(row, width) + load(sums + r * kLanes), row, width);
           }
         };
         multiply_sides<Unit, kParts, false>(values, weights, blocks, blocks_of(n, kTileDepth),

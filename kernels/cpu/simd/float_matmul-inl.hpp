@@ -6,6 +6,7 @@
 // result.
 #pragma once
 
+#include "ahead-inl.hpp"
 #include "dot-inl.hpp"
 #include "planar-inl.hpp"
 
@@ -97,9 +98,7 @@ void float_slab_copied(ExpandFn expand_piece, const WeightRows& w, std::int64_t 
     for (std::int64_t r = 0; r < rows; ++r) {
       // Pieces of rows are no stream that hardware follows: the next slab's come meanwhile.
       const std::byte* next = w.data + (row0 + r + rows) * w.row_bytes + c * w.row_bytes / w.cols;
-      for (std::int64_t i = 0; i < width * w.row_bytes / w.cols; i += 64) {
-        __builtin_prefetch(next + i, 0, 2);
-      }
+      fetch_lines(next, width * w.row_bytes / w.cols);
       expand_piece(w, row0 + r, c, width, copy + r * kPiece);
     }
     const auto row = [&](std::int64_t r) -> const float* { return copy + r * kPiece; };
@@ -122,8 +121,7 @@ void float_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, con
     if constexpr (!std::is_void_v<Element>) {
       if ((few || std::is_same_v<Element, float>)&&w.planes.type == ScaleType::none) {
         for (std::int64_t i = r + step; few && i < r + 2 * step && i < rows; ++i) {
-          const std::byte* row = w.data + (row0 + i) * w.row_bytes;
-          for (std::int64_t b = 0; b < kRowStart; b += 64) __builtin_prefetch(row + b, 0, 2);
+          fetch_lines(w.data + (row0 + i) * w.row_bytes, kRowStart);
         }
         float_slab_in_place<Element>(w.data + (row0 + r) * w.row_bytes, w.row_bytes, height, w.cols,
                                      x, ldx, tokens, y + r, ldy);

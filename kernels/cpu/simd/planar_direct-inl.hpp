@@ -5,6 +5,7 @@
 // put in that order, once for all rows. Codes of other widths are brought into bytes by windows.
 #pragma once
 
+#include "ahead-inl.hpp"
 #include "code_levels-inl.hpp"
 #include "code_windows-inl.hpp"
 
@@ -117,7 +118,7 @@ template <class Codes, int kTokens>
   F acc[kTokens];
   for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
   for (std::int64_t b = 0; b < w.cols / 32; ++b) {
-    for (int line = 0; line < kLanes * kBytes; line += 64) __builtin_prefetch(next + line, 0, 2);
+    fetch_lines(next, kLanes * kBytes);
     next += kLanes * kBytes;
     F scale[Layout::kGroups];
     F min[Layout::kGroups];

@@ -17,9 +17,7 @@ NEMO_SIMD void lay_out_row(const Tiles<Codes>& tiles, const WeightRows& w, std::
   constexpr std::int64_t kMostScales = kPieceCols / Tiles<Codes>::kGroup + 1;
   const MatrixBytes row = w.row(r);
   const int shift = shift_of(w.planes);
-  for (std::int64_t i = 0; i < w.row_bytes; i += 64) {
-    __builtin_prefetch(row.codes + ahead + i, 0, 2);
-  }
+  fetch_lines(row.codes + ahead, w.row_bytes);
   for (std::int64_t c = 0; c < w.cols; c += kPieceCols) {
     const std::int64_t end = w.cols - c < kPieceCols ? w.cols : c + kPieceCols;
     const std::int64_t first = c >> shift;

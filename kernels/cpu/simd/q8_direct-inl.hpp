@@ -2,6 +2,7 @@
 // from memory as they lie there. Included after the instruction set's vector.hpp.
 #pragma once
 
+#include "ahead-inl.hpp"
 #include "q8_tiles-inl.hpp"
 
 namespace nemo {
@@ -30,9 +31,7 @@ template <class Block, int kTokens, class Blocks>
     for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
       if (ahead != nullptr) {
         // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
-        for (int line = 0; line < kTileBytes; line += 64) {
-          __builtin_prefetch(ahead + line, 0, 2);
-        }
+        fetch_lines(ahead, kTileBytes);
         ahead += kTileBytes;
         if constexpr (requires { p.fetch_scales(); }) p.fetch_scales();
       }
@@ -65,10 +64,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
     // Nobody has asked for the first rows yet: better all their lines at once than one miss at a
     // time.
     for (std::int64_t r = 0; r < rows && r < kLanes; ++r) {
-      const std::byte* row = w.data + r * w.row_bytes;
-      for (std::int64_t i = 0; i < bytes_of<Block>(cols); i += 64) {
-        __builtin_prefetch(row + i, 0, 2);
-      }
+      fetch_lines(w.data + r * w.row_bytes, bytes_of<Block>(cols));
     }
   }
   for (std::int64_t r = 0; r < rows; r += kLanes) {

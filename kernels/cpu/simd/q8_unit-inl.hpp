@@ -128,9 +128,7 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
   F acc[kTokens];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    const float* from = y + t * ldy;
-    const bool fresh = !accumulate || t >= x.count;
-    acc[t] = fresh ? F(0.0f) : rows == kLanes ? load(from) : load_first(from, rows);
+    acc[t] = accumulate && t < x.count ? load_upto(y + t * ldy, rows) : F(0.0f);
   }
   const auto start = [&](std::int64_t b, auto place) NEMO_SIMD_LAMBDA {
     unroll<kGroups>([&](auto g) NEMO_SIMD_LAMBDA {

@@ -169,8 +169,9 @@ struct Kernels {
 
   /// Quantizes one row of n floats (n a multiple of 32) into the Q8Row at `out`:
   /// codes rounded to nearest with Q8Row::scale_for the absmax of 32; an all-zero block has scale
-  /// 0, one with an infinity an infinite scale.
-  void (*quantize_q8)(const float* x, std::int64_t n, void* out) noexcept;
+  /// 0, one with an infinity an infinite scale. error[i] = x[i] - scales[i/32] * codes[i], exactly
+  /// rounded, unless it is null.
+  void (*quantize_q8)(const float* x, std::int64_t n, void* out, float* error) noexcept;
   void (*half_from_float)(const float* x, std::int64_t n, Half* out) noexcept;
   void (*float_from_half)(const Half* x, std::int64_t n, float* out) noexcept;
   /// y = H (signs * x) / sqrt(block), each block of x by itself: the rotation of TurboQuant-MLX's

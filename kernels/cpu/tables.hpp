@@ -30,6 +30,12 @@ struct FloatProducts {
   decltype(Kernels::mix_half) mix_half;
   Matmul bf16_matmul;
   decltype(Kernels::peak_bf16) peak;
+  struct Gemms {
+    decltype(Kernels::gemm_nt) nt = nullptr;
+    decltype(Kernels::gemm_nn) nn = nullptr;
+    decltype(Kernels::gemm_tn) tn = nullptr;
+  };
+  Gemms gemms = {};  // null: as the table they are added to
 };
 extern const FloatProducts kAmxFloatProducts;
 extern const FloatProducts kAmxPrefillProducts;

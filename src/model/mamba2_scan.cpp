@@ -58,7 +58,7 @@ void scan_chunked(Compute& compute, const Mamba2Weights& w, const ScanInput& in,
                   float* ssm, float* y, std::int64_t ldy) {
   Arena::Scope scope(compute.arena);
   const MambaConfig& s = w.shape;
-  const Kernels& kernels = compute.kernels;
+  const Kernels& kernels = compute.products();
   const std::int64_t chunks = (in.tokens + chunk - 1) / chunk;
   const std::int64_t square = chunk * chunk;
 

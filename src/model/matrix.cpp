@@ -36,14 +36,9 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
     parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
       const float* x = source.x + r * source.stride;
       std::byte* first = rows + r * planes * plane_bytes;
-      compute_.kernels.quantize_q8(x, cols_, first);
-      if (planes == 1) return;
-      float* error = errors + omp_get_thread_num() * padded(cols_);
-      const Q8Row codes = Q8Row::at(first, cols_);
-      for (std::int64_t i = 0; i < cols_; ++i) {
-        error[i] = x[i] - codes.scales[i / 32] * static_cast<float>(codes.codes[i]);
-      }
-      compute_.kernels.quantize_q8(error, cols_, first + plane_bytes);
+      float* error = planes > 1 ? errors + omp_get_thread_num() * padded(cols_) : nullptr;
+      compute_.kernels.quantize_q8(x, cols_, first, error);
+      if (planes > 1) compute_.kernels.quantize_q8(error, cols_, first + plane_bytes, nullptr);
     });
     source.q8 = rows;
   }

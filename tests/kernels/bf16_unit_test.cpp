@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <kernels/cpu/tables.hpp>
 #include <limits>
 #include <string>
 
@@ -22,8 +23,9 @@ struct Unit {
   decltype(Kernels::scores_half) scores;
   decltype(Kernels::mix_half) mix;
   Matmul matmul;  // of bf16 weights
-  double error;   // of a product of two numbers, one sigma, as a part of it
-  bool tiles;     // it has tile registers
+  FloatProducts::Gemms gemms;
+  double error;  // of a product of two numbers, one sigma, as a part of it
+  bool tiles;    // it has tile registers
   [[nodiscard]] bool counts_products() const { return tiles && name.starts_with("emulated"); }
 };
 constexpr double kPartsError = 0x1p-17;
@@ -36,7 +38,7 @@ std::vector<Unit> units() {
 #ifdef NEMO_HAVE_EMULATED_UNIT
     if (table->name == "avx2") {
       const auto add = [&](const char* name, const FloatProducts& p, double error, bool tiles) {
-        all.push_back({name, p.scores_half, p.mix_half, p.bf16_matmul, error, tiles});
+        all.push_back({name, p.scores_half, p.mix_half, p.bf16_matmul, p.gemms, error, tiles});
       };
       add("emulated", kEmulatedFloatProducts, kPartsError, true);
       add("emulated rounded", kEmulatedPrefillProducts, kRoundedError, true);
@@ -47,7 +49,9 @@ std::vector<Unit> units() {
     if (own == nullptr) continue;
     const bool tiles = table->name == "amx";
     const auto add = [&](const std::string& name, const Kernels& k, double error) {
-      all.push_back({name, k.scores_half, k.mix_half, k.format(DType::bf16).matmul, error, tiles});
+      const FloatProducts::Gemms gemms{k.gemm_nt, k.gemm_nn, k.gemm_tn};
+      all.push_back(
+          {name, k.scores_half, k.mix_half, k.format(DType::bf16).matmul, gemms, error, tiles});
     };
     if (tiles) add("amx", *table, kPartsError);
     add(std::string(table->name) + " for prefill", *own, kRoundedError);
@@ -65,6 +69,35 @@ int products() {
 #else
   return 0;
 #endif
+}
+
+constexpr float kAnything = -77.0f;
+/// A product of floats' and halves' parts is off by 2^-17 for the float's rest and, low * low
+/// being left out, by 2^-8 * 2^-7, one of rounded numbers by twice 2^-8 at most; float sums add
+/// 2^-24 for each of their terms.
+template <class Term, class Start>
+int wrong(double error_of_product, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t ld,
+          const std::vector<float>& got, float gap, Term term, Start start) {
+  int count = 0;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = start(i, j), magnitude = 0, square = 0;
+      for (std::int64_t e = 0; e < k; ++e) {
+        const double x = term(i, j, e);
+        sum += x;
+        magnitude += std::abs(x);
+        square += x * x;
+      }
+      // The products' errors are independent: five sigma, besides sums' rounding.
+      const double bound = 5 * error_of_product * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
+      const double error = std::abs(static_cast<double>(got[at(i * ld + j)]) - sum);
+      count += error <= bound + 1e-7 * std::abs(start(i, j)) ? 0 : 1;
+    }
+    for (std::int64_t j = n; j < ld && gap != kAnything; ++j) {
+      count += got[at(i * ld + j)] == gap ? 0 : 1;
+    }
+  }
+  return count;
 }
 
 /// One product's operands, with gaps between rows; the shared rows end where their memory ends.
@@ -121,37 +154,6 @@ struct Case {
                       [&](std::int64_t r, std::int64_t c) {
                         return static_cast<double>(out[at(r * ldo + c)]);
                       });
-  }
-
- private:
-  static constexpr float kAnything = -77.0f;
-  /// A product of floats' and halves' parts is off by 2^-17 for the float's rest and, low * low
-  /// being left out, by 2^-8 * 2^-7, one of rounded numbers by twice 2^-8 at most; float sums add
-  /// 2^-24 for each of their terms.
-  template <class Term, class Start>
-  static int wrong(double error_of_product, std::int64_t m, std::int64_t n, std::int64_t k,
-                   std::int64_t ld, const std::vector<float>& got, float gap, Term term,
-                   Start start) {
-    int count = 0;
-    for (std::int64_t i = 0; i < m; ++i) {
-      for (std::int64_t j = 0; j < n; ++j) {
-        double sum = start(i, j), magnitude = 0, square = 0;
-        for (std::int64_t e = 0; e < k; ++e) {
-          const double x = term(i, j, e);
-          sum += x;
-          magnitude += std::abs(x);
-          square += x * x;
-        }
-        // The products' errors are independent: five sigma, besides sums' rounding.
-        const double bound = 5 * error_of_product * std::sqrt(square) + 0x1p-22 * magnitude + 1e-37;
-        const double error = std::abs(static_cast<double>(got[at(i * ld + j)]) - sum);
-        count += error <= bound + 1e-7 * std::abs(start(i, j)) ? 0 : 1;
-      }
-      for (std::int64_t j = n; j < ld && gap != kAnything; ++j) {
-        count += got[at(i * ld + j)] == gap ? 0 : 1;
-      }
-    }
-    return count;
   }
 };
 
@@ -326,6 +328,47 @@ TEST_CASE("more than the 4 MiB of tokens and 256 rows that are packed at once") 
     CHECK(c.wrong_scores(unit) == 0);
     CHECK(c.wrong_mix(unit) == 0);
     (void)products();
+  }
+}
+
+TEST_CASE("rounded, float matrix products are exact but for their rounding, for all tails") {
+  constexpr std::int64_t kSizes[][3] = {
+      {1, 1, 1},      {1, 5, 7},       {2, 3, 16},    {3, 17, 33},   {4, 64, 64},   {5, 63, 65},
+      {7, 100, 40},   {16, 128, 64},   {64, 64, 128}, {64, 128, 64}, {65, 129, 31}, {128, 1, 128},
+      {1, 200, 1000}, {300, 140, 131}, {0, 4, 4},     {4, 0, 4}};
+  for (const Unit& unit : units()) {
+    if (unit.error != kRoundedError || unit.gemms.nt == nullptr) continue;
+    for (const auto& size : kSizes) {
+      const std::int64_t m = size[0], n = size[1], k = size[2];
+      const auto lda = std::max(m, k) + 3, ldb = std::max(n, k) + 1, ldc = n + 2;
+      const auto a = random_floats(std::max(m, k) * lda + 1, 1.0f, 1);
+      const auto b = random_floats(std::max(n, k) * ldb + 1, 1.0f, 2);
+      const auto start = random_floats(m * ldc, 1.0f, 3);
+      for (const bool accumulate : {false, true}) {
+        INFO(unit.name << " m " << m << " n " << n << " k " << k << " accumulate " << accumulate);
+        const auto check = [&](auto gemm, bool a_transposed, bool b_transposed) {
+          auto c = start;
+          gemm(m, n, k, a.data(), lda, b.data(), ldb, c.data(), ldc, accumulate);
+          CHECK(wrong(
+                    unit.error, m, n, k, ldc, c, kAnything,
+                    [&](std::int64_t i, std::int64_t j, std::int64_t e) {
+                      return static_cast<double>(a[at(a_transposed ? e * lda + i : i * lda + e)]) *
+                             static_cast<double>(b[at(b_transposed ? j * ldb + e : e * ldb + j)]);
+                    },
+                    [&](std::int64_t i, std::int64_t j) {
+                      return accumulate ? static_cast<double>(start[at(i * ldc + j)]) : 0.0;
+                    }) == 0);
+          int gaps = 0;
+          for (std::int64_t i = 0; i < m * ldc; ++i) {
+            if (i % ldc >= n) gaps += c[at(i)] != start[at(i)];
+          }
+          CHECK(gaps == 0);
+        };
+        check(unit.gemms.nt, false, true);
+        check(unit.gemms.nn, false, false);
+        check(unit.gemms.tn, true, false);
+      }
+    }
   }
 }
 

@@ -4,7 +4,7 @@
 // clang-format off
 #include <kernels/cpu/avx2/vector.hpp>
 #include <kernels/cpu/simd/bf16_matmul-inl.hpp>
-#include <kernels/cpu/simd/bf16_pairs-inl.hpp>
+#include <kernels/cpu/simd/bf16_gemm-inl.hpp>
 // clang-format on
 
 namespace nemo {

@@ -51,13 +51,22 @@ TEST_CASE("activations quantize to the reference's bits") {
         INFO(table->name << " n " << n << " stddev " << stddev);
         std::vector<std::byte> a(at(Q8Row::bytes(n)));
         std::vector<std::byte> b(at(Q8Row::bytes(n)));
-        table->quantize_q8(x.data(), n, a.data());
-        reference.quantize_q8(x.data(), n, b.data());
+        std::vector<float> error_a(at(n));
+        std::vector<float> error_b(at(n));
+        table->quantize_q8(x.data(), n, a.data(), error_a.data());
+        reference.quantize_q8(x.data(), n, b.data(), error_b.data());
         const Q8Row qa = Q8Row::at(a.data(), n);
         const Q8Row qb = Q8Row::at(b.data(), n);
         CHECK(std::memcmp(qa.codes, qb.codes, at(n)) == 0);
         CHECK(std::memcmp(qa.scales, qb.scales, at(n / 32 * 4)) == 0);
         CHECK(std::memcmp(qa.sums, qb.sums, at(n / 16 * 4)) == 0);
+        for (std::int64_t i = 0; i < n; ++i) {
+          CHECK(((std::isnan(error_a[at(i)]) && std::isnan(error_b[at(i)])) ||
+                 error_a[at(i)] == error_b[at(i)]));
+        }
+        std::vector<std::byte> alone(at(Q8Row::bytes(n)));
+        table->quantize_q8(x.data(), n, alone.data(), nullptr);
+        CHECK(alone == a);
       }
     }
   }

@@ -60,7 +60,7 @@ inline Activations pack_activations(const Kernels& table, ActFormat format,
       std::memcpy(row, x.data() + t * cols, at(cols * 4));
       continue;
     }
-    table.quantize_q8(x.data() + t * cols, cols, row);
+    table.quantize_q8(x.data() + t * cols, cols, row, nullptr);
     const Q8Row q = Q8Row::at(row, cols);
     for (std::int64_t c = 0; c < cols; ++c) {
       a.values[at(t * cols + c)] = q.scales[c / 32] * static_cast<float>(q.codes[c]);

@@ -264,7 +264,8 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
   x.segment(128, 32).setConstant(-127.0f / 64.0f);  // a scale of 1 / 64
   x.segment(160, 32) *= 1e-30f;
   AlignedBuffer<std::byte> row(static_cast<std::size_t>(Q8Row::bytes(n)));
-  reference().quantize_q8(x.data(), n, row.data());
+  VectorF error(n);
+  reference().quantize_q8(x.data(), n, row.data(), error.data());
   const Q8Row q = Q8Row::at(row.data(), n);
   for (Index block = 0; block < n / 32; ++block) {
     INFO("block " << block);
@@ -278,6 +279,7 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
     for (Index j = 0; j < 32; ++j) {
       const float back = q.scales[block] * static_cast<float>(q.codes[32 * block + j]);
       CHECK(std::abs(back - part(j)) <= 0.5001f * q.scales[block] + 1e-37f);
+      CHECK(error(32 * block + j) == part(j) - back);
       CHECK(q.codes[32 * block + j] >= -127);
     }
     for (Index half = 0; half < 2; ++half) {
@@ -326,6 +328,6 @@ TEST_CASE("quantize_q8 survives infinities and NaN") {
   x(3) = std::numeric_limits<float>::infinity();
   x(40) = std::numeric_limits<float>::quiet_NaN();
   AlignedBuffer<std::byte> row(static_cast<std::size_t>(Q8Row::bytes(64)));
-  reference().quantize_q8(x.data(), 64, row.data());
+  reference().quantize_q8(x.data(), 64, row.data(), nullptr);
   CHECK(std::isinf(Q8Row::at(row.data(), 64).scales[0]));
 }

@@ -138,6 +138,16 @@ NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
   return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 
+/// The largest of each of four vectors without NaN.
+NEMO_SIMD __m128 mosts(F a, F b, F c, F d) {
+  const __m256 ab = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  const __m256 cd = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  const __m256d lo = _mm256_unpacklo_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+  const __m256d hi = _mm256_unpackhi_pd(_mm256_castps_pd(ab), _mm256_castps_pd(cd));
+  const __m256 all = _mm256_max_ps(_mm256_castpd_ps(lo), _mm256_castpd_ps(hi));
+  return _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
 /// 8 codes, each already rounded and within int8.
 NEMO_SIMD void store_codes(F v, std::int8_t* p) {
   const __m256i words = _mm256_cvtps_epi32(v);
@@ -164,6 +174,14 @@ NEMO_SIMD std::int32_t sum_rounded(F v) {
 // --- bytes and int32 ------------------------------------------------------------------------
 NEMO_SIMD I load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const I*>(p)); }
 NEMO_SIMD void store_bytes(I v, void* p) { _mm256_storeu_si256(static_cast<I*>(p), v); }
+/// p[j] = the sum of signed bytes 16j .. 16j + 15 of v
+NEMO_SIMD void store_sums_of_16(I v, std::int32_t* p) {
+  const I positive = _mm256_xor_si256(v, _mm256_set1_epi8(static_cast<char>(0x80)));
+  const I of_8 = _mm256_sad_epu8(positive, _mm256_setzero_si256());
+  const I of_16 = _mm256_add_epi64(of_8, _mm256_bsrli_epi128(of_8, 8));  // in even quads
+  p[0] = _mm256_extract_epi32(of_16, 0) - 16 * 128;
+  p[1] = _mm256_extract_epi32(of_16, 4) - 16 * 128;
+}
 NEMO_SIMD I all_bytes(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
 NEMO_SIMD I all_words(std::int32_t value) { return _mm256_set1_epi32(value); }
 /// v, computed here and in a register: a fence for the compiler's scheduler.

@@ -1,7 +1,7 @@
 // What the `avx512bf16` kernel table has of its own: float products of many tokens in bf16.
 // clang-format off
 #include "../avx512vnni/vector.hpp"
-#include "../simd/bf16_pairs-inl.hpp"
+#include "../simd/bf16_gemm-inl.hpp"
 // clang-format on
 
 namespace nemo {

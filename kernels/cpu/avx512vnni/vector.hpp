@@ -126,6 +126,17 @@ NEMO_SIMD __m128 sums(F a, F b, F c, F d) {
   return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 
+/// The largest of each of four vectors without NaN.
+NEMO_SIMD __m128 mosts(F a, F b, F c, F d) {
+  const __m512 ab = _mm512_max_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_max_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d lo = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512d hi = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+  const __m512 all = _mm512_max_ps(_mm512_castpd_ps(lo), _mm512_castpd_ps(hi));
+  const __m256 h = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  return _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
 /// 16 codes, each already rounded and within int8.
 NEMO_SIMD void store_codes(F v, std::int8_t* p) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
@@ -143,6 +154,15 @@ NEMO_SIMD std::int32_t sum_rounded(F v) { return _mm512_reduce_add_epi32(_mm512_
 // --- bytes and int32 ------------------------------------------------------------------------
 NEMO_SIMD I load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 NEMO_SIMD void store_bytes(I v, void* p) { _mm512_storeu_si512(p, v); }
+/// p[j] = the sum of signed bytes 16j .. 16j + 15 of v
+NEMO_SIMD void store_sums_of_16(I v, std::int32_t* p) {
+  const I positive = _mm512_xor_si512(v, _mm512_set1_epi8(static_cast<char>(0x80)));
+  const I of_8 = _mm512_sad_epu8(positive, _mm512_setzero_si512());
+  const I of_16 = _mm512_add_epi64(of_8, _mm512_bsrli_epi128(of_8, 8));  // in even quads
+  const I order = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m128i sums = _mm512_castsi512_si128(_mm512_permutexvar_epi32(order, of_16));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_sub_epi32(sums, _mm_set1_epi32(16 * 128)));
+}
 NEMO_SIMD I all_bytes(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
 NEMO_SIMD I all_words(std::int32_t value) { return _mm512_set1_epi32(value); }
 /// v, computed here and in a register: a fence for the compiler's scheduler.

@@ -123,6 +123,11 @@ struct DerivedTable {
     kernels.scores_half = products.scores_half;
     kernels.mix_half = products.mix_half;
     kernels.peak_bf16 = products.peak;
+    if (products.gemms.nt != nullptr) {
+      kernels.gemm_nt = products.gemms.nt;
+      kernels.gemm_nn = products.gemms.nn;
+      kernels.gemm_tn = products.gemms.tn;
+    }
     formats.formats[static_cast<int>(DType::bf16)].matmul = products.bf16_matmul;
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
@@ -160,7 +165,15 @@ std::vector<KernelChoice> choices() {
 #ifdef NEMO_HAVE_AMX
   static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);
   static const DerivedTable amx_parts("amx", amx_int8.kernels, kAmxFloatProducts);
+#ifdef NEMO_HAVE_AVX512BF16
+  // For its float matrix products: the tile unit has none of its own.
+  static const DerivedTable amx_pairs("amx", amx_int8.kernels, kAvx512Bf16FloatProducts);
+  const bool has_pairs = missing_for_avx512bf16().empty();
+  static const DerivedTable amx_rounded("amx", has_pairs ? amx_pairs.kernels : amx_int8.kernels,
+                                        kAmxPrefillProducts);
+#else
   static const DerivedTable amx_rounded("amx", amx_int8.kernels, kAmxPrefillProducts);
+#endif
   static const Kernels amx_bf16 = with_prefill("amx", amx_parts.kernels, amx_rounded.kernels);
   all.push_back(
       {missing_of({"amx-bf16"}).empty() ? &amx_bf16 : &amx_int8.kernels, missing_for_amx()});

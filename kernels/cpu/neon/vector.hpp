@@ -159,6 +159,12 @@ NEMO_SIMD float32x4_t sums(F x, F y, F z, F w) {
                    vpaddq_f32(vpaddq_f32(x.b, y.b), vpaddq_f32(z.b, w.b)));
 }
 
+/// The largest of each of four vectors without NaN.
+NEMO_SIMD float32x4_t mosts(F x, F y, F z, F w) {
+  return vmaxq_f32(vpmaxq_f32(vpmaxq_f32(x.a, y.a), vpmaxq_f32(z.a, w.a)),
+                   vpmaxq_f32(vpmaxq_f32(x.b, y.b), vpmaxq_f32(z.b, w.b)));
+}
+
 /// The numbers, rounded, as int16, which they are within.
 NEMO_SIMD int16x8_t to_shorts(F v) {
   return vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v.a)), vqmovn_s32(vcvtnq_s32_f32(v.b)));
@@ -184,6 +190,11 @@ NEMO_SIMD void store_bytes(I v, void* p) {
   auto* to = static_cast<std::uint8_t*>(p);
   vst1q_u8(to, v.a);
   vst1q_u8(to + 16, v.b);
+}
+/// p[j] = the sum of signed bytes 16j .. 16j + 15 of v
+NEMO_SIMD void store_sums_of_16(I v, std::int32_t* p) {
+  p[0] = vaddlvq_s8(vreinterpretq_s8_u8(v.a));
+  p[1] = vaddlvq_s8(vreinterpretq_s8_u8(v.b));
 }
 NEMO_SIMD I in_both(uint8x16_t v) { return {v, v}; }
 NEMO_SIMD I all_bytes(int value) { return in_both(vdupq_n_u8(static_cast<std::uint8_t>(value))); }
@@ -328,6 +339,7 @@ NEMO_SIMD F to_floats(I words) {
 NEMO_SIMD F as_floats(I bits) {
   return {vreinterpretq_f32_u8(bits.a), vreinterpretq_f32_u8(bits.b)};
 }
+NEMO_SIMD I as_words(F v) { return {vreinterpretq_u8_f32(v.a), vreinterpretq_u8_f32(v.b)}; }
 /// 16 floats to be looked up.
 struct FloatTable {
   uint8x16x4_t bytes;

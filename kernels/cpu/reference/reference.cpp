@@ -13,7 +13,7 @@ namespace nemo {
 namespace reference {
 namespace {
 
-void quantize_q8(const float* x, std::int64_t n, void* out) noexcept {
+void quantize_q8(const float* x, std::int64_t n, void* out, float* error) noexcept {
   const Q8Row row = Q8Row::at(out, n);
   for (std::int64_t block = 0; block < n / 32; ++block) {
     const float* from = x + 32 * block;
@@ -28,6 +28,7 @@ void quantize_q8(const float* x, std::int64_t n, void* out) noexcept {
       code = code < 127.0f ? code : 127.0f;  // NaN (of an infinite input) becomes 127
       code = code > -127.0f ? code : -127.0f;
       codes[j] = static_cast<std::int8_t>(code);
+      if (error != nullptr) error[32 * block + j] = from[j] - row.scales[block] * code;
     }
     for (int half = 0; half < 2; ++half) {
       std::int32_t sum = 0;

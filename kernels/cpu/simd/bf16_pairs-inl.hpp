@@ -28,6 +28,8 @@ constexpr std::int64_t kPairRows = 256;     // packed at once: 64 KiB of queries
 constexpr std::int64_t kPairDepth = 128;    // channels, or tokens: a strip is 16 KiB
 constexpr std::int64_t kPairColumns = 128;  // channels of values
 constexpr std::int64_t kPairWords = kPairDepth / 2;
+constexpr std::int64_t kPairStripFloats = kPairWords * kStrip;
+static_assert(kPairColumns % kStrip == 0);
 constexpr std::int64_t kPackedBytes = std::int64_t{4} << 20;  // of activations, at once
 static_assert(kPackedBytes <= std::int64_t{kMatmulScratchBytes});
 
@@ -99,6 +101,21 @@ NEMO_SIMD void expand_pair_strip(const T* rows, std::int64_t ld, std::int64_t co
   }
 }
 
+/// Strips of words of n <= kPairColumns columns: word w has numbers 2w and 2w + 1 of its column, of
+/// `depth` rows.
+template <class Pairs, class T>
+NEMO_SIMD void pack_strips(const T* rows, std::int64_t ld, std::int64_t depth, std::int64_t n,
+                           float* strips) {
+  for (std::int64_t w = 0; 2 * w < depth; ++w) {
+    const T* first = rows + 2 * w * ld;
+    for_lanes(n, [&](auto at) NEMO_SIMD_LAMBDA {
+      const F second = 2 * w + 1 < depth ? at.load(first + ld) : F(0.0f);
+      float* strip = strips + at.i / kStrip * kPairStripFloats + w * kStrip;
+      store(as_floats(Pairs::round(at.load(first), second)), strip + at.i % kStrip);
+    });
+  }
+}
+
 /// As scores_half.
 template <class Pairs>
 void pair_scores(const float* q, std::int64_t ldq, std::int64_t rows, const Half* k,
@@ -129,10 +146,8 @@ void pair_scores(const float* q, std::int64_t ldq, std::int64_t rows, const Half
 template <class Pairs>
 void pair_mix(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v, std::int64_t ldv,
               std::int64_t tokens, std::int64_t dim, float* out, std::int64_t ldo) noexcept {
-  constexpr std::int64_t kStripFloats = kPairWords * kStrip;
-  static_assert(kPairColumns % kStrip == 0);
   alignas(64) float weights[kPairRows * kPairWords];
-  alignas(64) float values[kPairColumns / kStrip * kStripFloats];
+  alignas(64) float values[kPairColumns / kStrip * kPairStripFloats];
   for (std::int64_t r = 0; r < rows; r += kPairRows) {
     const std::int64_t height = rows - r < kPairRows ? rows - r : kPairRows;
     for (std::int64_t t = 0; t < tokens; t += kPairDepth) {
@@ -141,17 +156,10 @@ void pair_mix(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
       pack_pairs<Pairs>(p + r * ldp + t, ldp, height, count, weights, kPairWords);
       for (std::int64_t c = 0; c < dim; c += kPairColumns) {
         const std::int64_t width = dim - c < kPairColumns ? dim - c : kPairColumns;
-        for (std::int64_t w = 0; w < words; ++w) {
-          const Half* first = v + (t + 2 * w) * ldv + c;
-          for_lanes(width, [&](auto at) NEMO_SIMD_LAMBDA {
-            const F second = 2 * w + 1 < count ? at.load(first + ldv) : F(0.0f);
-            float* strip = values + at.i / kStrip * kStripFloats + w * kStrip;
-            store(as_floats(Pairs::round(at.load(first), second)), strip + at.i % kStrip);
-          });
-        }
+        pack_strips<Pairs>(v + t * ldv + c, ldv, count, width, values);
         const std::int64_t steps = r + c == 0 ? strip_steps(height, width, words) : 0;
         strip_product<AddPairs<Pairs>>(height, width, words, weights, kPairWords, values,
-                                       kStripFloats, out + r * ldo + c, ldo, true,
+                                       kPairStripFloats, out + r * ldo + c, ldo, true,
                                        rows_ahead(v + t * ldv, ldv, count, steps));
       }
     }
@@ -224,11 +232,6 @@ std::int64_t peak_pairs(std::int64_t rounds, float* sink) noexcept {
   for (int i = 1; i < kChains; ++i) acc[0] = acc[0] + acc[i];
   sink[0] = sum(acc[0]);
   return 2 * rounds * kChains * 2 * kLanes;
-}
-
-template <class Pairs>
-constexpr FloatProducts pair_float_products() {
-  return {pair_scores<Pairs>, pair_mix<Pairs>, pair_matmul<Pairs>, peak_pairs<Pairs>};
 }
 
 }  // namespace

@@ -27,32 +27,6 @@ NEMO_SIMD F exponential(F x) {
 
 NEMO_SIMD F silu(F x) { return x / (F(1.0f) + exponential(F(0.0f) - x)); }
 
-void quantize_q8(const float* x, std::int64_t n, void* out) noexcept {
-  const Q8Row row = Q8Row::at(out, n);
-  constexpr int kVectors = 32 / kLanes;
-  for (std::int64_t block = 0; block < n / 32; ++block) {
-    F v[kVectors];
-    F most(0.0f);
-    for (int i = 0; i < kVectors; ++i) {
-      v[i] = load(x + 32 * block + i * kLanes);
-      most = greater(absolute(v[i]), most);
-    }
-    const float scale = Q8Row::scale_for(largest(most));
-    const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-    row.scales[block] = scale;
-    std::int32_t half_sums[2] = {0, 0};
-    for (int i = 0; i < kVectors; ++i) {
-      F code = round_even(v[i] * F(inverse));
-      code = lesser(code, F(127.0f));  // NaN (of an infinite input) becomes 127
-      code = greater(code, F(-127.0f));
-      store_codes(code, row.codes + 32 * block + i * kLanes);
-      half_sums[i * kLanes / 16] += sum_rounded(code);
-    }
-    row.sums[2 * block] = half_sums[0];
-    row.sums[2 * block + 1] = half_sums[1];
-  }
-}
-
 void half_from_float(const float* x, std::int64_t n, Half* out) noexcept {
   for_lanes(n, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(x), out); });
 }

@@ -5,6 +5,7 @@
 #include "attention-inl.hpp"
 #include "mamba-inl.hpp"
 #include "peak-inl.hpp"
+#include "quantize-inl.hpp"
 #include "rotate-inl.hpp"
 
 namespace nemo {

@@ -43,29 +43,6 @@ void outer_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* 
   });
 }
 
-/// strip[p * kStrip + j] = b[j, p] for p < k, j < n <= kStrip; zeros behind them.
-NEMO_SIMD void transpose_strip(std::int64_t n, std::int64_t k, const float* b, std::int64_t ldb,
-                               float* strip) {
-  const std::int64_t k4 = k / 4 * 4;
-  for (std::int64_t j = 0; j < kStrip; j += kLanes) {
-    if (j + kLanes <= n) {
-      const float* rows = b + j * ldb;
-      for (std::int64_t p = 0; p < k4; p += 4) {
-        I four[4];
-        I columns[4];
-        load_rows(reinterpret_cast<const std::byte*>(rows + p), 4 * ldb, four);
-        transpose(four, columns);
-        for (int i = 0; i < 4; ++i) store_bytes(columns[i], strip + (p + i) * kStrip + j);
-      }
-    }
-    for (std::int64_t p = j + kLanes <= n ? k4 : 0; p < k; ++p) {
-      for (std::int64_t i = j; i < j + kLanes; ++i) {
-        strip[p * kStrip + i] = i < n ? b[i * ldb + p] : 0.0f;
-      }
-    }
-  }
-}
-
 void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
              const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
              bool accumulate) noexcept {

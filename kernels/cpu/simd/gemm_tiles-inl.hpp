@@ -88,6 +88,29 @@ NEMO_SIMD void for_columns(std::int64_t n, Fn fn) {
   if (j < n) fn(Index<1>{}, FirstLanes{j, n - j});
 }
 
+/// strip[p * kStrip + j] = b[j, p] for p < k, j < n <= kStrip; zeros behind them.
+NEMO_SIMD void transpose_strip(std::int64_t n, std::int64_t k, const float* b, std::int64_t ldb,
+                               float* strip) {
+  const std::int64_t k4 = k / 4 * 4;
+  for (std::int64_t j = 0; j < kStrip; j += kLanes) {
+    if (j + kLanes <= n) {
+      const float* rows = b + j * ldb;
+      for (std::int64_t p = 0; p < k4; p += 4) {
+        I four[4];
+        I columns[4];
+        load_rows(reinterpret_cast<const std::byte*>(rows + p), 4 * ldb, four);
+        transpose(four, columns);
+        for (int i = 0; i < 4; ++i) store_bytes(columns[i], strip + (p + i) * kStrip + j);
+      }
+    }
+    for (std::int64_t p = j + kLanes <= n ? k4 : 0; p < k; ++p) {
+      for (std::int64_t i = j; i < j + kLanes; ++i) {
+        strip[p * kStrip + i] = i < n ? b[i * ldb + p] : 0.0f;
+      }
+    }
+  }
+}
+
 /// C[m,n] (+)= A[m,k] * B[k,n], B in strips of `strip_floats` floats: B[p, j] lies at
 /// (j / kStrip) * strip_floats + p * kStrip + j % kStrip. Takes strip_steps(m, n, k) steps ahead.
 template <class Op = MultiplyAdd>

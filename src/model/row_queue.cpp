@@ -23,7 +23,8 @@ RowQueue::RowQueue(std::span<const Product> products, int threads, Arena& arena)
   }
   starts_[products.size()] = at;
   // Short enough that waiting for the last one does not show, long enough to hide the hand-out.
-  least_cost_ = at.cost / (threads * (few ? 16 : 64));
+  constexpr std::int64_t kMostOfFew = std::int64_t{16} << 20;  // 1 MiB of weights
+  least_cost_ = few ? std::min(at.cost / (threads * 16), kMostOfFew) : at.cost / (threads * 64);
 }
 
 std::int64_t RowQueue::cost_of_piece(std::size_t product) const {

@@ -145,6 +145,17 @@ Kernels with_prefill(std::string_view name, const Kernels& base, const Kernels& 
 }
 #endif
 
+#ifdef NEMO_HAVE_AMX
+FloatProducts amx_prefill_products() {
+  FloatProducts products = kAmxPrefillProducts;
+#ifdef NEMO_HAVE_AVX512BF16
+  // The tile unit has no float matrix products of its own.
+  if (missing_for_avx512bf16().empty()) products.gemms = kAvx512Bf16FloatProducts.gemms;
+#endif
+  return products;
+}
+#endif
+
 std::vector<KernelChoice> choices() {
   std::vector<KernelChoice> all{{&kReferenceKernels, ""}};
 #ifdef NEMO_HAVE_AVX2
@@ -165,15 +176,7 @@ std::vector<KernelChoice> choices() {
 #ifdef NEMO_HAVE_AMX
   static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);
   static const DerivedTable amx_parts("amx", amx_int8.kernels, kAmxFloatProducts);
-#ifdef NEMO_HAVE_AVX512BF16
-  // For its float matrix products: the tile unit has none of its own.
-  static const DerivedTable amx_pairs("amx", amx_int8.kernels, kAvx512Bf16FloatProducts);
-  const bool has_pairs = missing_for_avx512bf16().empty();
-  static const DerivedTable amx_rounded("amx", has_pairs ? amx_pairs.kernels : amx_int8.kernels,
-                                        kAmxPrefillProducts);
-#else
-  static const DerivedTable amx_rounded("amx", amx_int8.kernels, kAmxPrefillProducts);
-#endif
+  static const DerivedTable amx_rounded("amx", amx_int8.kernels, amx_prefill_products());
   static const Kernels amx_bf16 = with_prefill("amx", amx_parts.kernels, amx_rounded.kernels);
   all.push_back(
       {missing_of({"amx-bf16"}).empty() ? &amx_bf16 : &amx_int8.kernels, missing_for_amx()});

@@ -76,8 +76,30 @@ struct Q8Row {
   }
 };
 
-/// Rows of a stored matrix: as they lie in the file, or in a kernel table's own order, in which
-/// groups of `lanes` rows are interleaved (FormatKernels::to_kernel_order) and take the same bytes.
+/// Kernel order, in which a kernel table wants the rows of a matrix: groups of `lanes` rows are
+/// interleaved. Groups of wide rows are put together to slabs, whose columns are stored in strips,
+/// a strip of all groups after the other: a product reads one stream, and comes back to the
+/// activations of a strip before the weights have driven them out of L1. The last slab and the last
+/// strip may be smaller.
+struct KernelOrder {
+  static constexpr std::int64_t kSlabGroups = 8;
+  static constexpr std::int64_t kStripCols = 1024;
+  /// Up to here a group's weights of 4 bits and the activations fit into 32 KiB together.
+  static constexpr std::int64_t kMostWholeCols = 2816;
+
+  /// Columns of a strip: all of them, or kStripCols.
+  [[gnu::always_inline]] static constexpr std::int64_t strip_cols(std::int64_t cols) {
+    return cols <= kMostWholeCols ? cols : kStripCols;
+  }
+  /// Rows of a slab, whose bytes lie together; 1 for rows in file order.
+  [[gnu::always_inline]] static constexpr std::int64_t slab_rows(std::int64_t lanes,
+                                                                 std::int64_t cols) {
+    return lanes == 0 ? 1 : cols <= kMostWholeCols ? lanes : kSlabGroups * lanes;
+  }
+};
+
+/// Rows of a stored matrix: as they lie in the file, or in kernel order, where they take the same
+/// bytes (FormatKernels::to_kernel_order).
 struct WeightRows {
   const std::byte* data;  // [rows, row_bytes]
   std::int64_t row_bytes;
@@ -86,7 +108,8 @@ struct WeightRows {
   const std::byte* scales = nullptr;  // [rows, planes.stride]
   const std::byte* biases = nullptr;  // [rows, planes.stride] or null
   Planes planes = {};
-  std::int64_t lanes = 0;  // 0: file order; group g of kernel order starts at g * lanes * row_bytes
+  std::int64_t lanes = 0;  // rows of a group in kernel order; 0: file order
+  std::int64_t rows = 0;   // of the matrix; kernel order only
 
   [[gnu::always_inline]] MatrixBytes row(std::int64_t r) const noexcept {
     return {data + r * row_bytes, scales == nullptr ? nullptr : scales + r * planes.stride,
@@ -121,9 +144,9 @@ struct FormatKernels {
   /// Rows that kernel order interleaves; 0 where a table has no such order for the format. Tables
   /// with equal lanes have the same order. Planar rows have it if lanes_of() says so.
   std::int64_t lanes = 0;
-  /// Writes rows [row0, row0 + rows), multiples of lanes, of `from` in file order to `to` in kernel
-  /// order, losslessly: rows * row_bytes bytes, rows * planes.stride of scales and of biases. Null
-  /// where lanes is 0.
+  /// Writes rows [row0, row0 + rows) of `from` in file order to `to` in kernel order, losslessly:
+  /// rows * row_bytes bytes, rows * planes.stride of scales and of biases. row0 starts a slab, and
+  /// rows are whole slabs or all that is left, whole groups. Null where lanes is 0.
   void (*to_kernel_order)(const WeightRows& from, std::int64_t row0, std::int64_t rows,
                           const RowsOut& to) noexcept = nullptr;
   /// Planar formats: the product with Q8Row activations, for whole tiles of 32 columns, at most
@@ -146,9 +169,10 @@ struct FormatKernels {
     return tiles ? Product{ActFormat::q8, matmul_q8} : Product{act, matmul};
   }
   /// `lanes` if these rows have a kernel order, else 0: of planar formats those that matmul_q8
-  /// takes.
+  /// takes, with groups that fit into a strip.
   [[nodiscard]] std::int64_t lanes_of(const WeightRows& w) const noexcept {
-    return product(w).act == ActFormat::q8 ? lanes : 0;
+    const bool fits = w.planes.type == ScaleType::none || w.planes.group <= KernelOrder::kStripCols;
+    return product(w).act == ActFormat::q8 && fits ? lanes : 0;
   }
 };
 

@@ -32,7 +32,18 @@ std::string order_name(std::int64_t lanes) {
 WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept {
   const std::int64_t row = row_bytes(tensor.type, tensor.cols());
   const MatrixBytes own = tensor.side.of(tensor.data, index, tensor.rows(), row);
-  return {own.codes, row, tensor.cols(), own.scales, own.biases, tensor.side.planes, tensor.lanes};
+  return {own.codes,          row,          tensor.cols(), own.scales, own.biases,
+          tensor.side.planes, tensor.lanes, tensor.rows()};
+}
+
+std::int64_t order_unit(std::int64_t lanes, std::int64_t rows, std::int64_t cols,
+                        std::int64_t count) noexcept {
+  constexpr std::int64_t kLeast = 16;
+  std::int64_t unit = KernelOrder::slab_rows(lanes, cols);
+  // Slabs of the matrices of a stack that do not come in whole ones start where the matrices do.
+  if (count > 1 && rows % unit != 0) unit = rows;
+  while (unit % kLeast != 0) unit *= 2;
+  return unit;
 }
 
 void order_rows(const Kernels& kernels, const TensorRef& tensor, std::int64_t first,

@@ -89,7 +89,14 @@ std::span<const std::byte> ordered_blocks(const Kernels& kernels, const GgufPiec
                                           AlignedBuffer<std::byte>& buffer) {
   buffer.reserve_discard(source.size());
   const WeightRows rows{source.data(), chunk.row_bytes, piece.dims[0]};
-  kernels.format(piece.type).to_kernel_order(rows, 0, chunk.rows, {buffer.data()});
+  const std::int64_t matrix_rows = piece.dims[1];
+  for (std::int64_t row = 0; row < chunk.rows;) {
+    const std::int64_t left = matrix_rows - (chunk.first_row + row) % matrix_rows;
+    const std::int64_t count = std::min(left, chunk.rows - row);
+    kernels.format(piece.type)
+        .to_kernel_order(rows, row, count, {buffer.data() + row * chunk.row_bytes});
+    row += count;
+  }
   return buffer.span().first(source.size());
 }
 
@@ -188,8 +195,11 @@ PackReport write_pack(const fs::path& model, const fs::path& out, const Kernels&
         writer.tensor_bytes(writer.add_tensor(piece.name, piece.type, piece.dims));
     const std::int64_t row = row_bytes(piece.type, piece.dims[0]);
     const std::size_t first = chunks.size();
-    add_chunks(i, static_cast<std::int64_t>(bytes) / row,
-               piece.planar == nullptr ? row : all_planes(*piece.planar), chunks);
+    const std::int64_t rows = static_cast<std::int64_t>(bytes) / row;
+    const std::int64_t cols = piece.planar == nullptr ? piece.dims[0] : piece.planar->cols();
+    add_chunks(i, rows, piece.planar == nullptr ? row : all_planes(*piece.planar), chunks,
+               is_packed(piece) ? order_unit(lanes, piece.dims[1], cols, rows / piece.dims[1])
+                                : kPackHashRows);
     for (std::size_t c = first; c < chunks.size(); ++c) chunks[c].row_bytes = row;
     total += bytes;
   }

@@ -34,10 +34,13 @@ std::optional<PackHeader> read_pack_header(const Gguf& gguf) {
     return std::nullopt;
   }
   const std::int64_t version = gguf.get_int(kPackVersionKey);
-  if (version < 1 || version > kPackVersion) {
-    throw Error(ErrorCode::unsupported,
-                gguf.name() + ": pack version " + std::to_string(version) +
-                    " is not supported; make it again with this version of nemo pack");
+  if (version != kPackVersion) {
+    const std::string source(gguf.find_string(kPackSourceKey).value_or("MODEL"));
+    throw Error(ErrorCode::unsupported, gguf.name() + ": pack version " + std::to_string(version) +
+                                            " is not supported, this version of nemo reads " +
+                                            std::to_string(kPackVersion) +
+                                            "; make it again: nemo pack -m " + one_line(source) +
+                                            " -o " + gguf.name());
   }
   PackHeader header;
   header.info.lanes = lanes_from(gguf);

@@ -11,8 +11,9 @@
 
 namespace nemo {
 
-/// 1: block formats only.
-inline constexpr std::uint32_t kPackVersion = 2;
+/// 3: groups of rows lie in slabs, strip after strip (KernelOrder). Files of older versions have
+/// another order.
+inline constexpr std::uint32_t kPackVersion = 3;
 inline constexpr std::string_view kPackKeys = "nemo.pack.";
 inline constexpr std::string_view kPackVersionKey = "nemo.pack.version";
 inline constexpr std::string_view kPackOrderKey = "nemo.pack.order";

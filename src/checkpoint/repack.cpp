@@ -36,9 +36,10 @@ Repacked repack(const Checkpoint& checkpoint, std::span<const TensorRef* const> 
     RowsOut out{place};
     if (first.scales != nullptr) out.scales = place + rows * codes;
     if (first.biases != nullptr) out.biases = out.scales + rows * first.planes.stride;
-    copy.places.emplace(tensor, Repacked::Place{{out.codes, out.scales, out.biases},
-                                                kernels.format(tensor->type).lanes});
-    add_chunks(places.size(), rows, codes + tensor->side.row_bytes(), chunks);
+    const std::int64_t lanes = kernels.format(tensor->type).lanes;
+    copy.places.emplace(tensor, Repacked::Place{{out.codes, out.scales, out.biases}, lanes});
+    add_chunks(places.size(), rows, codes + tensor->side.row_bytes(), chunks,
+               order_unit(lanes, tensor->rows(), tensor->cols(), tensor->count()));
     places.push_back(out);
     place += padded(tensor->bytes());
   }

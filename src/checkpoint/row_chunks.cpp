@@ -11,10 +11,9 @@
 namespace nemo {
 
 void add_chunks(std::size_t piece, std::int64_t rows, std::int64_t row_bytes,
-                std::vector<RowChunk>& chunks) {
+                std::vector<RowChunk>& chunks, std::int64_t unit) {
   constexpr std::int64_t kChunkBytes = 2 << 20;
-  constexpr std::int64_t kGroup = 16;
-  const std::int64_t step = std::max(kGroup, kChunkBytes / row_bytes / kGroup * kGroup);
+  const std::int64_t step = std::max(unit, kChunkBytes / row_bytes / unit * unit);
   for (std::int64_t row = 0; row < rows; row += step) {
     chunks.push_back({piece, row, std::min(step, rows - row), row_bytes});
   }

@@ -18,10 +18,10 @@ struct RowChunk {
 };
 
 /// Appends the chunks of a tensor: about 2 MiB each, large enough for the disk, small enough for a
-/// cache. They start at multiples of 16 rows, which keeps groups of rows that are interleaved or
-/// hashed together in one chunk.
+/// cache. They start at multiples of `unit` rows, itself a multiple of 16, which keeps rows that
+/// are hashed or put in order together in one chunk.
 void add_chunks(std::size_t piece, std::int64_t rows, std::int64_t row_bytes,
-                std::vector<RowChunk>& chunks);
+                std::vector<RowChunk>& chunks, std::int64_t unit = 16);
 
 /// Calls `write` for every chunk, from several threads, and reports progress. Throws what `write`
 /// throws, and Error{cancelled}.

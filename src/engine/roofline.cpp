@@ -89,7 +89,7 @@ std::vector<Form> forms_of(DType type) {
 /// A matrix of about `bytes` bytes, in pages as weights are held in: random rows, repeated.
 class TestMatrix {
  public:
-  static constexpr std::int64_t kDistinct = 64;
+  static constexpr std::int64_t kDistinct = 128;
 
   TestMatrix(const Form& form, std::int64_t cols, std::int64_t bytes) {
     matrix_.type = form.type;

@@ -32,8 +32,8 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
   if (source.q8 == nullptr) {
     auto* rows = compute_.arena.take<std::byte>(rows_ * planes * plane_bytes);
     auto* errors = compute_.arena.take<float>(planes > 1 ? compute_.threads * padded(cols_) : 0);
-    // One row is a few microseconds: not worth a parallel region for the few rows of decoding.
-    parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
+    // One row takes a microsecond or two, as long as a parallel region.
+    parallel_for(rows_ >= 4 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
       const float* x = source.x + r * source.stride;
       std::byte* first = rows + r * planes * plane_bytes;
       float* error = planes > 1 ? errors + omp_get_thread_num() * padded(cols_) : nullptr;
@@ -82,7 +82,7 @@ void run_products(Compute& compute, std::span<const Product> products) {
   }
   RowQueue queue(products, compute.threads, compute.arena);
   // Both planes' sums of a call: [tokens, planes, rows], 256 KiB unless tokens are many.
-  constexpr std::int64_t kLeastRows = 64;
+  constexpr std::int64_t kLeastRows = 128;  // whole slabs
   std::int64_t plane_floats = 0;
   for (const Product& p : products) {
     if (p.x.planes == 1) continue;

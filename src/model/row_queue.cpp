@@ -17,20 +17,21 @@ RowQueue::RowQueue(std::span<const Product> products, int threads, Arena& arena)
   for (std::size_t i = 0; i < products.size(); ++i) {
     starts_[i] = at;
     const std::int64_t rows = products[i].tokens > 0 ? products[i].w->rows : 0;
-    const std::int64_t pieces = (rows + step_ - 1) / step_;
+    const std::int64_t step = step_of(products[i]);
+    const std::int64_t pieces = (rows + step - 1) / step;
     at.piece += pieces;
     at.cost += pieces * cost_of_piece(i);
   }
   starts_[products.size()] = at;
   // Short enough that waiting for the last one does not show, long enough to hide the hand-out.
-  constexpr std::int64_t kMostOfFew = std::int64_t{16} << 20;  // 1 MiB of weights
-  least_cost_ = few ? std::min(at.cost / (threads * 16), kMostOfFew) : at.cost / (threads * 64);
+  constexpr std::int64_t kMostOfFew = std::int64_t{8} << 20;  // 512 KiB of weights
+  least_cost_ = few ? std::min(at.cost / (threads * 32), kMostOfFew) : at.cost / (threads * 64);
 }
 
 std::int64_t RowQueue::cost_of_piece(std::size_t product) const {
   // A byte takes about as long to read as 16 multiplications to make.
   const Product& p = products_[product];
-  return step_ * (16 * p.w->row_size() + p.w->cols * p.tokens);
+  return step_of(p) * (16 * p.w->row_size() + p.w->cols * p.tokens);
 }
 
 std::size_t RowQueue::product_of(std::int64_t piece) const {

@@ -37,14 +37,19 @@ class RowQueue {
       const std::int64_t last = std::min(starts_[i + 1].piece, end);
       if (begin == last) continue;  // without tokens
       const Product& p = products_[i];
-      body(Rows{&p, (begin - first) * step_, std::min((last - first) * step_, p.w->rows)});
+      const std::int64_t step = step_of(p);
+      body(Rows{&p, (begin - first) * step, std::min((last - first) * step, p.w->rows)});
       begin = last;
     }
     return true;
   }
 
  private:
-  /// Where a product's pieces of step_ rows start among all, and their cost among all costs.
+  /// Rows of a piece: at least a slab of those in kernel order, which lies together.
+  [[nodiscard]] std::int64_t step_of(const Product& p) const {
+    return std::max(step_, KernelOrder::slab_rows(p.w->lanes, p.w->cols));
+  }
+  /// Where a product's pieces of rows start among all, and their cost among all costs.
   struct Start {
     std::int64_t piece;
     std::int64_t cost;

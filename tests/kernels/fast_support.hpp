@@ -83,7 +83,7 @@ struct StoredMatrix {
   std::vector<float> levels = {};
   [[nodiscard]] WeightRows view() const {
     const auto plane = [](const auto& array) { return array.empty() ? nullptr : array.data(); };
-    WeightRows w{bytes.data(), row_bytes, cols, plane(scales), plane(biases), planes, lanes};
+    WeightRows w{bytes.data(), row_bytes, cols, plane(scales), plane(biases), planes, lanes, rows};
     w.planes.levels = plane(levels);
     return w;
   }

@@ -122,6 +122,28 @@ TEST_CASE("products of rows in kernel order have the bits of those in file order
   }
 }
 
+TEST_CASE("products of slabs and strips in kernel order, from any group of rows on") {
+  for (const Kernels* table : fast_tables()) {
+    for (const DType type : ordered_types(*table)) {
+      const std::int64_t slab = KernelOrder::kSlabGroups * table->format(type).lanes;
+      const std::int64_t all = 2 * slab + 48;
+      for (const int blocks : {0, 1}) {
+        const std::int64_t cols = 3 * KernelOrder::kStripCols + blocks * info(type).block_elements;
+        const StoredMatrix m = random_matrix(type, all, cols, 4);
+        const Activations a =
+            pack_activations(*table, ActFormat::q8, random_floats(19 * cols, 1.0f, 2), cols);
+        for (const std::int64_t tokens : {1, 2, 7, 19}) {
+          for (const std::int64_t row0 : {std::int64_t{0}, slab - 16, slab + 32, 2 * slab}) {
+            compare(*table, type, m, row0, 16, a, tokens);
+            compare(*table, type, m, row0, all - row0, a, tokens);
+          }
+        }
+      }
+      SUCCEED();
+    }
+  }
+}
+
 TEST_CASE("products of wide rows in kernel order, a piece of columns after the other") {
   for (const Kernels* table : fast_tables()) {
     for (const DType type : ordered_types(*table)) {
@@ -140,7 +162,8 @@ TEST_CASE("rows in kernel order decode to the reference's bits") {
     for (const DType type : ordered_types(*table)) {
       INFO(table->name << " " << info(type).name);
       const FormatKernels& format = table->format(type);
-      const StoredMatrix m = arbitrary_matrix(type, 32, 3 * info(type).block_elements, 5);
+      const std::int64_t cols = 3 * KernelOrder::kStripCols + 3 * info(type).block_elements;
+      const StoredMatrix m = arbitrary_matrix(type, 160, cols, 5);
       const StoredMatrix ordered = in_kernel_order(format, m);
       std::vector<float> expected(at(m.cols));
       std::vector<float> got(at(m.cols));
@@ -153,15 +176,18 @@ TEST_CASE("rows in kernel order decode to the reference's bits") {
   }
 }
 
-TEST_CASE("any range of rows goes into kernel order by itself") {
+TEST_CASE("any slabs go into kernel order by themselves") {
   for (const Kernels* table : fast_tables()) {
     for (const DType type : ordered_types(*table)) {
       INFO(table->name << " " << info(type).name);
       const FormatKernels& format = table->format(type);
-      const StoredMatrix m = random_matrix(type, 64, 2 * info(type).block_elements, 2);
+      const std::int64_t cols = 3 * KernelOrder::kStripCols + 2 * info(type).block_elements;
+      const std::int64_t slab = KernelOrder::slab_rows(format.lanes, cols);
+      const StoredMatrix m = random_matrix(type, 4 * slab + 16, cols, 2);
       const StoredMatrix whole = in_kernel_order(format, m);
       std::vector<std::byte> pieces(whole.bytes.size());
-      for (const auto& [row0, rows] : {std::pair{48, 16}, {0, 32}, {32, 16}}) {
+      for (const auto& [row0, rows] :
+           {std::pair{3 * slab, slab + 16}, {std::int64_t{0}, 2 * slab}, {2 * slab, slab}}) {
         format.to_kernel_order(m.view(), row0, rows, {pieces.data() + row0 * m.row_bytes});
       }
       CHECK(pieces == whole.bytes);

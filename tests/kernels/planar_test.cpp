@@ -363,13 +363,14 @@ TEST_CASE("planes in kernel order decode to the reference's bits, whatever range
     for (const DType type : weight_types(true)) {
       const FormatKernels& format = table->format(type);
       if (format.lanes == 0) continue;
+      const std::int64_t slab = KernelOrder::kSlabGroups * format.lanes;
       for (const auto& [cols, group] :
-           {std::pair{32, 32}, {96, 32}, {320, 64}, {4096 + 2048, 2048}, {3 * 8192, 8192}}) {
+           {std::pair{32, 32}, {96, 32}, {320, 64}, {3072 + 192, 64}, {3 * 1024, 1024}}) {
         for (const ScaleType scale :
              {ScaleType::none, ScaleType::f32, ScaleType::bf16, ScaleType::e4m3}) {
           INFO(table->name << " " << info(type).name << " " << cols << " columns, group " << group
                            << " scales " << static_cast<int>(scale));
-          const StoredMatrix m = random_planar(type, 32, cols, group, scale, 7);
+          const StoredMatrix m = random_planar(type, slab + 16, cols, group, scale, 7);
           REQUIRE(format.lanes_of(m.view()) == format.lanes);
           const StoredMatrix ordered = in_kernel_order(format, m);
           std::vector<float> expected(at(cols)), got(at(cols));
@@ -384,7 +385,7 @@ TEST_CASE("planes in kernel order decode to the reference's bits, whatever range
           for (auto* plane : {&pieces.bytes, &pieces.scales, &pieces.biases}) {
             std::fill(plane->begin(), plane->end(), std::byte{});
           }
-          for (const auto& [row0, rows] : {std::pair{16, 16}, {0, 16}}) {
+          for (const auto& [row0, rows] : {std::pair{slab, std::int64_t{16}}, {0, slab}}) {
             const auto from = [&, first = row0](std::vector<std::byte>& plane) {
               return plane.empty() ? nullptr : plane.data() + first * m.planes.stride;
             };
@@ -438,6 +439,8 @@ TEST_CASE("planes that make no whole tiles keep the float product") {
   if (available_kernels().size() > 1) CHECK(act(64, 32) == ActFormat::q8);
   const StoredMatrix odd = random_planar(DType::affine4, 16, 192, 48, ScaleType::f16, 1);
   CHECK(format.lanes_of(odd.view()) == 0);
+  const StoredMatrix wide = random_planar(DType::affine4, 16, 4096, 2048, ScaleType::f16, 1);
+  CHECK(format.lanes_of(wide.view()) == 0);  // a group of more columns than a strip has
 }
 
 TEST_CASE("levels of a codebook of any size are rounded to within half a percent of the largest") {

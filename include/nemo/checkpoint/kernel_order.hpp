@@ -42,8 +42,13 @@ void for_matrices(const TensorRef& tensor, std::int64_t first, std::int64_t rows
   }
 }
 
+/// Rows of all matrices of a stack, taken as one, that are put in order together: slabs or whole
+/// matrices, and a multiple of 16.
+[[nodiscard]] std::int64_t order_unit(std::int64_t lanes, std::int64_t rows, std::int64_t cols,
+                                      std::int64_t count) noexcept;
+
 /// Writes rows [first, first + rows) of all matrices of a tensor, taken as one, to `to` in kernel
-/// order; both are multiples of its lanes.
+/// order; they are multiples of order_unit(), or `rows` all that is left.
 void order_rows(const Kernels& kernels, const TensorRef& tensor, std::int64_t first,
                 std::int64_t rows, const RowsOut& to);
 

@@ -34,7 +34,7 @@ struct Matrix {
   [[nodiscard]] WeightRows view(std::int64_t index = 0) const noexcept {
     const std::int64_t row = row_bytes(type, cols);
     const MatrixBytes own = side.of(data, index, rows, row);
-    return {own.codes, row, cols, own.scales, own.biases, side.planes, lanes};
+    return {own.codes, row, cols, own.scales, own.biases, side.planes, lanes, rows};
   }
   [[nodiscard]] float scale(std::int64_t index) const noexcept {
     if (scales.empty()) return 1.0f;

@@ -26,11 +26,10 @@ constexpr int kLanes = 8;
 constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
-// Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+// Few tokens: up to so many share unpacked tiles and go without panels.
 // Up to kRowTokens of them multiply whole rows and add up afterwards, more transpose the tile
 // first.
 constexpr int kRowTokens = 2;
-constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
 // Row vectors and tokens that share one pass over int8 panels: every activation is broadcast once
 // for both row vectors, and 2 x 4 accumulators, 2 vectors of codes and temporaries fit in 16

@@ -32,11 +32,10 @@ constexpr int kLanes = 16;
 constexpr int kDotRows = 4;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 4;
-// Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+// Few tokens: up to so many share unpacked tiles and go without panels.
 // Up to kRowTokens of them multiply whole rows and add up afterwards, more transpose the tile
 // first.
 constexpr int kRowTokens = 1;
-constexpr int kDirectGroup = 4;
 constexpr int kDirectTokens = 4;
 // Row vectors and tokens that share one pass over int8 panels: 2 x 6 int32 and as many float
 // accumulators, 2 vectors of codes and temporaries fit in 32 registers. Tiles of two groups go

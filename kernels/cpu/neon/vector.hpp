@@ -34,11 +34,10 @@ constexpr int kLanes = 8;
 constexpr int kDotRows = 3;  // the same for dot products: kDotRows x 4 accumulators
 constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
-// Few tokens: up to kDirectTokens go without panels, kDirectGroup of them share unpacked tiles.
+// Few tokens: up to so many share unpacked tiles and go without panels.
 // Up to kRowTokens of them multiply whole rows and add up afterwards, more would transpose the tile
 // first: 32 instructions that save 6 a token.
 constexpr int kRowTokens = 3;
-constexpr int kDirectGroup = 3;
 constexpr int kDirectTokens = 3;
 // Row vectors and tokens that share one pass over int8 panels: 8 int32 + 8 float accumulators +
 // temporaries.

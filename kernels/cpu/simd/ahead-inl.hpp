@@ -13,27 +13,47 @@ NEMO_SIMD void fetch_lines(const std::byte* from, std::int64_t bytes) {
 
 /// Memory that will be needed next, read into L2 a few lines in every step of a product. Asked for
 /// all at once it would hold up the product's own reads; and into L1 it does not come in time on
-/// Zen 4, which drops such requests while many are under way.
-struct Ahead {
-  const std::byte* at = nullptr;
-  std::int64_t bytes = 0;
-  std::int64_t lines_per_step = 0;
-
+/// Zen 4, which drops such requests while many are under way. Products work on a copy, so that it
+/// stays in registers.
+class Ahead {
+ public:
   Ahead() = default;
-  /// To be read in `steps` steps.
+  /// `count` bytes in `steps` steps.
   NEMO_SIMD Ahead(const std::byte* from, std::int64_t count, std::int64_t steps)
-      : at(from), bytes(count), lines_per_step((count / 64 + steps - 1) / steps) {}
-  /// Past what `steps` steps have fetched.
-  NEMO_SIMD void advance(std::int64_t steps) {
-    at += lines_per_step * steps * 64;
-    bytes -= lines_per_step * steps * 64;
-    if (bytes <= 0) *this = {};
+      : Ahead(from, count, count, 0, steps) {}
+  /// The same in runs of `run` bytes, of which the last may be shorter, `gap` bytes apart.
+  NEMO_SIMD Ahead(const std::byte* from, std::int64_t count, std::int64_t run, std::int64_t gap,
+                  std::int64_t steps)
+      : at_(from),
+        line_bytes_((count / 64 + steps - 1) / steps * 64),
+        left_(run < count ? run : count),
+        rest_(count - left_),
+        run_(run),
+        gap_(gap) {}
+  NEMO_SIMD void step() {
+    fetch_lines(at_, line_bytes_);
+    at_ += line_bytes_;
+    left_ -= line_bytes_;
+    if (left_ <= 0) next_run();
   }
-  /// One step, of a copy of `at`.
-  NEMO_SIMD void fetch(const std::byte*& line) const {
-    fetch_lines(line, 64 * lines_per_step);
-    line += 64 * lines_per_step;
+
+ private:
+  NEMO_SIMD void next_run() {
+    if (rest_ == 0) {
+      *this = {};
+      return;
+    }
+    at_ += left_ + gap_;
+    left_ = run_ < rest_ ? run_ : rest_;
+    rest_ -= left_;
   }
+
+  const std::byte* at_ = nullptr;
+  std::int64_t line_bytes_ = 0;                // of a step
+  std::int64_t left_ = std::int64_t{1} << 62;  // of this run
+  std::int64_t rest_ = 0;                      // of the runs behind it
+  std::int64_t run_ = 0;
+  std::int64_t gap_ = 0;
 };
 
 // Hardware does not foresee well what is read sixteen rows at a time: fetched this many rows ahead.

@@ -58,8 +58,8 @@ void scores_half(const float* q, std::int64_t ldq, std::int64_t rows, const Half
       const std::int64_t width = dim - c < kKeyDim ? dim - c : kKeyDim;
       expand_key_strip(k + t * ldk + c, ldk, count, width, keys);
       const std::int64_t steps = c == 0 ? strip_steps(rows, count, width) : 0;
-      strip_product(rows, count, width, q + c, ldq, keys, 0, scores + t, lds, c > 0,
-                    rows_ahead(k + t * ldk, ldk, count, steps));
+      Ahead ahead = rows_ahead(k + t * ldk, ldk, count, steps);
+      strip_product(rows, count, width, q + c, ldq, keys, 0, scores + t, lds, c > 0, ahead);
     }
   }
 }
@@ -80,8 +80,9 @@ void mix_half(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
         });
       }
       const std::int64_t steps = c == 0 ? strip_steps(rows, width, count) : 0;
+      Ahead ahead = rows_ahead(v + t * ldv, ldv, count, steps);
       strip_product(rows, width, count, p + t, ldp, values, kStripFloats, out + c, ldo, true,
-                    rows_ahead(v + t * ldv, ldv, count, steps));
+                    ahead);
     }
   }
 }

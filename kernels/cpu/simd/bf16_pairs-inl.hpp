@@ -134,9 +134,9 @@ void pair_scores(const float* q, std::int64_t ldq, std::int64_t rows, const Half
         const std::int64_t count = tokens - t < kStrip ? tokens - t : kStrip;
         expand_pair_strip<Pairs>(k + t * ldk + c, ldk, count, width, tails, keys);
         const std::int64_t steps = r + c == 0 ? strip_steps(height, count, words) : 0;
+        Ahead ahead = rows_ahead(k + t * ldk, ldk, count, steps);
         strip_product<AddPairs<Pairs>>(height, count, words, queries, kPairWords, keys, 0,
-                                       scores + r * lds + t, lds, c > 0,
-                                       rows_ahead(k + t * ldk, ldk, count, steps));
+                                       scores + r * lds + t, lds, c > 0, ahead);
       }
     }
   }
@@ -158,9 +158,9 @@ void pair_mix(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
         const std::int64_t width = dim - c < kPairColumns ? dim - c : kPairColumns;
         pack_strips<Pairs>(v + t * ldv + c, ldv, count, width, values);
         const std::int64_t steps = r + c == 0 ? strip_steps(height, width, words) : 0;
+        Ahead ahead = rows_ahead(v + t * ldv, ldv, count, steps);
         strip_product<AddPairs<Pairs>>(height, width, words, weights, kPairWords, values,
-                                       kPairStripFloats, out + r * ldo + c, ldo, true,
-                                       rows_ahead(v + t * ldv, ldv, count, steps));
+                                       kPairStripFloats, out + r * ldo + c, ldo, true, ahead);
       }
     }
   }
@@ -213,7 +213,6 @@ void pair_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
         strip_product<AddPairs<Pairs>>(count, height, (width + 1) / 2,
                                        packed + i * count * kPairWords, kPairWords, strip, 0,
                                        y + t * ldy + r, ldy, i > 0, ahead);
-        ahead.advance(steps);
       }
     }
   }

@@ -21,11 +21,10 @@ template <class Block>
 void decode_ordered(const WeightRows& w, std::int64_t r, float* out) noexcept {
   if (w.lanes == 0) return decode_by_reference<Block>(w, r, out);
   alignas(64) std::byte block[sizeof(Block)];
-  const std::byte* p = w.data + r / kLanes * kLanes * w.row_bytes;
+  const auto lane = static_cast<int>(r % kLanes);
   for (std::int64_t c = 0; c < w.cols; c += Block::kElements) {
-    block_of_row<Block>(p, static_cast<int>(r % kLanes), block);
+    block_of_row<Block>(KernelRows<Block>(w).from(r - lane, c).blocks().p, lane, block);
     decode_by_reference<Block>({block, sizeof(Block), Block::kElements}, 0, out + c);
-    p += kLanes * sizeof(Block);
   }
 }
 

@@ -48,13 +48,14 @@ void gemm_nt(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std
              bool accumulate) noexcept {
   constexpr std::int64_t kDepth = kPackFloats / kStrip;
   alignas(64) float strip[kPackFloats];
+  Ahead none;
   for (std::int64_t j = 0; j < n; j += kStrip) {
     const std::int64_t width = n - j < kStrip ? n - j : kStrip;
     for (std::int64_t p = 0; p < k || p == 0; p += kDepth) {
       const std::int64_t depth = k - p < kDepth ? k - p : kDepth;
       const bool add = accumulate || p > 0;
       transpose_strip(width, depth, b + j * ldb + p, ldb, strip);
-      strip_product(m, width, depth, a + p, lda, strip, kPackFloats, c + j, ldc, add);
+      strip_product(m, width, depth, a + p, lda, strip, kPackFloats, c + j, ldc, add, none);
     }
   }
 }

@@ -24,14 +24,14 @@ struct MultiplyAdd {
 template <class Op, int kRows, int kVectors, class From, class To>
 NEMO_SIMD void outer_tile(From from, To to, std::int64_t k, const float* a, std::int64_t rs,
                           std::int64_t cs, const float* b, std::int64_t ldb, float* c,
-                          std::int64_t ldc, bool accumulate, const Ahead& ahead) {
-  const std::byte* line = ahead.at;
+                          std::int64_t ldc, bool accumulate, Ahead& ahead) {
+  Ahead next = ahead;
   F acc[kRows][kVectors];
   for (auto& row : acc) {
     for (F& v : row) v = F(0.0f);
   }
   for (std::int64_t p = 0; p < k; ++p) {
-    if (p % kAheadStep == 0) ahead.fetch(line);
+    if (p % kAheadStep == 0) next.step();
     F vb[kVectors];
     for (int j = 0; j < kVectors; ++j) vb[j] = from.load(b + p * ldb + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
@@ -45,6 +45,7 @@ NEMO_SIMD void outer_tile(From from, To to, std::int64_t k, const float* a, std:
       to.store(accumulate ? to.load(row) + acc[i][j] : acc[i][j], row);
     }
   }
+  ahead = next;
 }
 
 /// The last 0 <= rows < kRows rows.
@@ -56,7 +57,6 @@ NEMO_SIMD void outer_rest(std::int64_t rows, From from, To to, std::int64_t k, c
     if (rows == kRows - 1) {
       outer_tile<Op, kRows - 1, kVectors>(from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate,
                                           ahead);
-      ahead.advance(ahead_steps(k));
     } else {
       outer_rest<Op, kVectors, kRows - 1>(rows, from, to, k, a, rs, cs, b, ldb, c, ldc, accumulate,
                                           ahead);
@@ -73,7 +73,6 @@ NEMO_SIMD void outer_columns(From from, To to, std::int64_t m, std::int64_t k, c
   for (; i + kTileRows <= m; i += kTileRows) {
     outer_tile<Op, kTileRows, kVectors>(from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc, ldc,
                                         accumulate, ahead);
-    ahead.advance(ahead_steps(k));
   }
   outer_rest<Op, kVectors, kTileRows>(m - i, from, to, k, a + i * rs, rs, cs, b, ldb, c + i * ldc,
                                       ldc, accumulate, ahead);
@@ -116,7 +115,7 @@ NEMO_SIMD void transpose_strip(std::int64_t n, std::int64_t k, const float* b, s
 template <class Op = MultiplyAdd>
 NEMO_SIMD void strip_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
                              std::int64_t lda, const float* strips, std::int64_t strip_floats,
-                             float* c, std::int64_t ldc, bool accumulate, Ahead ahead = {}) {
+                             float* c, std::int64_t ldc, bool accumulate, Ahead& ahead) {
   for_columns(n, [&](auto vectors, auto at) NEMO_SIMD_LAMBDA {
     outer_columns<Op, vectors.k>(FullLanes{at.i % kStrip}, at, m, k, a, lda, 1,
                                  strips + at.i / kStrip * strip_floats, kStrip, c, ldc, accumulate,

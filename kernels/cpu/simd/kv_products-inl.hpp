@@ -218,14 +218,14 @@ template <int kRows>
 NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
                           const std::int16_t* operand, std::int64_t ld,
                           I (&acc)[kRows][kRowVectors], Ahead& ahead) {
-  const std::byte* line = ahead.at;
+  Ahead next = ahead;
   for (auto& row : acc) {
     for (I& v : row) v = all_words(0);
   }
   // One half of a quad at a time, in this order: left to itself gcc multiplies everything first,
   // then runs out of registers and reads levels and sums from memory again.
   for (std::int64_t half = 0; half < 2 * quads; ++half) {
-    if (half % (2 * kAheadQuads) == 0) ahead.fetch(line);
+    if (half % (2 * kAheadQuads) == 0) next.step();
     I level[kRowVectors];
     for (int v = 0; v < kRowVectors; ++v) {
       level[v] = in_register(load_bytes(levels + half * 32 + v * 2 * kLanes));
@@ -237,7 +237,7 @@ NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
       }
     }
   }
-  ahead.advance(quads / kAheadQuads);
+  ahead = next;
 }
 
 /// Blocks that for_row_blocks makes.

@@ -137,7 +137,7 @@ template <class Codes, int kTokens>
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
-template <class Codes, int kTokens = kDirectGroup>
+template <class Codes, int kTokens = kDirectTokens>
 NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const CodeLevels<Codes>& levels,
                                       const WeightRows& w, std::int64_t r, std::int64_t ahead,
                                       const float* scales, const float* mins, const TokenSpan& x,
@@ -186,12 +186,9 @@ void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows
     }
     F acc[kDirectTokens];
     for (std::int64_t t = 0; t < tokens; ++t) acc[t] = F(0.0f);
-    for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
-      const TokenSpan some{x.codes + t * x.stride, x.stride, aux + t * aux_stride, aux_stride};
-      multiply_row_tiles_any<Codes>(
-          tokens - t < kDirectGroup ? tokens - t : kDirectGroup, levels, w, row0 + r,
-          t == 0 && r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins, some, acc + t);
-    }
+    multiply_row_tiles_any<Codes>(tokens, levels, w, row0 + r,
+                                  r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins, x,
+                                  acc);
     for (std::int64_t t = 0; t < tokens; ++t) store(acc[t], y + t * ldy + r);
   }
 }

@@ -1,12 +1,13 @@
 // Kernel order of codes that lie apart from their scales; included after the instruction set's
 // vector.hpp.
 //
-// Groups of kLanes rows as in weight_order-inl.hpp. Of their codes tile follows tile of 32 columns,
-// kBits vectors each. The low bits of all codes come first: as many as the highest power of two in
-// kBits; then the next ones. A part of kWidth bits fills kWidth vectors, lane = row: byte k of
-// vector v has at bit kWidth * f those of column 4 * (v + kWidth * f) + k. Scales and biases: those
-// of the group's rows side by side, for one group of columns after the other. Padding of words is
-// dropped; what it filled is left at the end of the rows.
+// Slabs, strips and groups of kLanes rows as in weight_order-inl.hpp. Of a group's codes tile
+// follows tile of 32 columns, kBits vectors each. The low bits of all codes come first: as many as
+// the highest power of two in kBits; then the next ones. A part of kWidth bits fills kWidth
+// vectors, lane = row: byte k of vector v has at bit kWidth * f those of column 4 * (v + kWidth *
+// f) + k. Scales and biases, too, come strip after strip and group after group of rows: those of
+// the group's rows side by side, for one group of columns after the other. Padding of words is
+// dropped; what it filled is left at the end of the slab.
 #pragma once
 
 #include "code_levels-inl.hpp"
@@ -75,18 +76,30 @@ NEMO_SIMD void codes_of_row(const std::byte* tile, int lane, std::uint32_t (&qua
   });
 }
 
+/// Where the scales of the group of rows and the column at `place` lie in a plane in kernel order:
+/// so many from the start of the slab.
+NEMO_SIMD std::int64_t scale_in_order(const PlaceInOrder& place, int shift) {
+  const std::int64_t groups_of_width = ((place.width - 1) >> shift) + 1;
+  return (place.strip >> shift) * place.height + groups_of_width * place.row +
+         (place.column >> shift) * kLanes;
+}
+
 /// FormatKernels::to_kernel_order.
 template <class Codes>
 void planes_to_kernel_order(const WeightRows& from, std::int64_t row0, std::int64_t rows,
                             const RowsOut& to) noexcept {
   constexpr int kBits = Eights<Codes>::kBitsEach;
   const std::int64_t size = scale_bytes(from.planes.type);
-  const std::int64_t groups = size == 0 ? 0 : (from.cols - 1) / from.planes.group + 1;
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kLanes) {
+  const int shift = shift_of(from.planes);
+  for_order(rows, from.cols, [&](std::int64_t r0, std::int64_t c0, std::int64_t width) {
+    const PlaceInOrder place(rows, from.cols, r0, c0);
+    std::byte* const group = to.codes + place.slab * from.row_bytes + place.elements() / 8 * kBits;
+    const std::int64_t scales_at =
+        place.slab * from.planes.stride + scale_in_order(place, shift) * size;
     for (int lane = 0; lane < kLanes; ++lane) {
       const MatrixBytes row = from.row(row0 + r0 + lane);
-      std::byte* tile = to.codes + r0 * from.row_bytes;
-      for (std::int64_t c = 0; c < from.cols; c += 32, tile += kBits * kLaneBytes) {
+      std::byte* tile = group;
+      for (std::int64_t c = c0; c < c0 + width; c += 32, tile += kBits * kLaneBytes) {
         std::uint32_t quads[8];
         for (int i = 0; i < 4; ++i) {
           const std::uint64_t eight = Eights<Codes>::load(row.codes, c + 8 * i);
@@ -95,15 +108,16 @@ void planes_to_kernel_order(const WeightRows& from, std::int64_t row0, std::int6
         order_codes<kBits>(quads, lane, tile);
       }
       const auto order_scales = [&](const std::byte* plane, std::byte* out) NEMO_SIMD_LAMBDA {
-        for (std::int64_t g = 0; g < groups; ++g) {
-          __builtin_memcpy(out + (g * kLanes + lane) * size, plane + g * size,
-                           static_cast<std::size_t>(size));
+        if (plane == nullptr) return;
+        for (std::int64_t g = 0; g << shift < width; ++g) {
+          __builtin_memcpy(out + scales_at + (g * kLanes + lane) * size,
+                           plane + ((c0 >> shift) + g) * size, static_cast<std::size_t>(size));
         }
       };
-      if (row.scales != nullptr) order_scales(row.scales, to.scales + r0 * from.planes.stride);
-      if (row.biases != nullptr) order_scales(row.biases, to.biases + r0 * from.planes.stride);
+      order_scales(row.scales, to.scales);
+      order_scales(row.biases, to.biases);
     }
-  }
+  });
 }
 
 /// FormatKernels::decode_row of rows in kernel order.
@@ -111,21 +125,22 @@ template <class Codes>
 void decode_ordered_planes(const WeightRows& w, std::int64_t r, float* out) noexcept {
   constexpr int kBits = Eights<Codes>::kBitsEach;
   const auto lane = static_cast<int>(r % kLanes);
-  const MatrixBytes rows = w.row(r - lane);
   const Planes& planes = w.planes;
   const int shift = shift_of(planes);
   for (std::int64_t c = 0; c < w.cols; c += 32) {
+    const PlaceInOrder place(w.rows, w.cols, r - lane, c);
+    const MatrixBytes slab = w.row(place.slab);
     std::uint32_t quads[8];
-    codes_of_row<kBits>(rows.codes + c / 32 * kBits * kLaneBytes, lane, quads);
+    codes_of_row<kBits>(slab.codes + place.elements() / 8 * kBits, lane, quads);
     for (std::int64_t i = 0; i < 32; ++i) {
-      const std::int64_t at = ((c + i) >> shift) * kLanes + lane;
+      const std::int64_t at = scale_in_order({w.rows, w.cols, r - lane, c + i}, shift) + lane;
       const unsigned code = quads[i / 4] >> (8 * (i % 4)) & 0xffu;
       // As decode_planar: the product is rounded, then the sum. Through memory, lest the compiler
       // contracts them.
-      float product = Codes::level(code, planes.levels) * load_scale(planes.type, rows.scales, at);
+      float product = Codes::level(code, planes.levels) * load_scale(planes.type, slab.scales, at);
       __asm__("" : "+m"(product));
       out[c + i] =
-          product + (rows.biases == nullptr ? 0.0f : load_scale(planes.type, rows.biases, at));
+          product + (slab.biases == nullptr ? 0.0f : load_scale(planes.type, slab.biases, at));
     }
   }
 }
@@ -166,8 +181,8 @@ struct OrderedTiles {
   const std::byte* scales;
   const std::byte* biases;
   ScaleType type;
-  int shift;  // groups of 2^shift columns
-  std::int64_t column;
+  int shift;            // groups of 2^shift columns
+  std::int64_t column;  // from where scales and biases start on
   const CodeLevels<Codes>* levels;
 
   NEMO_SIMD F scale(const std::byte* plane, std::int64_t group) const {
@@ -183,6 +198,13 @@ struct OrderedTiles {
   NEMO_SIMD void next() {
     p += sizeof(OrderedTile<Codes>) * kLanes;
     column += 32;
+  }
+  /// Behind the last tile of a strip: to the next rows.
+  NEMO_SIMD void next_group() {
+    const std::int64_t bytes = (((column - 1) >> shift) + 1) * kLanes * scale_bytes(type);
+    if (scales != nullptr) scales += bytes;
+    if (biases != nullptr) biases += bytes;
+    column = 0;
   }
 };
 
@@ -215,32 +237,44 @@ struct PlaneRows {
   using Block = OrderedTile<Codes>;
   static constexpr bool kKernelOrder = true;
   static constexpr bool kOneStream = false;
+  static constexpr std::int64_t kMostGroups = KernelOrder::kSlabGroups;
   const std::byte* data;
   std::int64_t row_bytes;
-  std::int64_t cols;
   std::int64_t stride;  // of scales
-  OrderedTiles<Codes> first;
+  OrderedFrom at;
+  OrderedTiles<Codes> first;  // of the matrix
 
   NEMO_SIMD PlaneRows(const WeightRows& w, const CodeLevels<Codes>& levels)
       : data(w.data),
         row_bytes(w.row_bytes),
-        cols(w.cols),
         stride(w.planes.stride),
+        at{w.rows, w.cols},
         first{nullptr, w.scales, w.biases, w.planes.type, shift_of(w.planes), 0, &levels} {}
   NEMO_SIMD PlaneRows from(std::int64_t row, std::int64_t column) const {
     PlaneRows moved = *this;
-    moved.data += row * row_bytes + kLanes * bytes_of<Block>(column);
-    if (first.scales != nullptr) moved.first.scales += row * stride;
-    if (first.biases != nullptr) moved.first.biases += row * stride;
-    moved.first.column += column;
+    moved.at.move(row, column);
     return moved;
   }
+  [[nodiscard]] NEMO_SIMD std::int64_t strip(std::int64_t) const {
+    return KernelOrder::strip_cols(at.cols);
+  }
+  [[nodiscard]] NEMO_SIMD std::int64_t together(std::int64_t rows) const {
+    if (at.in_strips()) return at.together(rows);
+    return rows < kLanes ? rows : kLanes;  // slabs of one group, and what was padding behind them
+  }
   NEMO_SIMD OrderedTiles<Codes> blocks() const {
+    const PlaceInOrder place = at.place();
     OrderedTiles<Codes> tiles = first;
-    tiles.p = data;
+    tiles.p = data + place.slab * row_bytes + bytes_of<Block>(place.elements());
+    const std::int64_t scales_at =
+        place.slab * stride + scale_in_order(place, first.shift) * scale_bytes(first.type);
+    if (first.scales != nullptr) tiles.scales += scales_at;
+    if (first.biases != nullptr) tiles.biases += scales_at;
     return tiles;
   }
-  [[nodiscard]] bool whole(std::int64_t width) const { return width == cols; }
+  NEMO_SIMD Ahead ahead(std::int64_t rows, std::int64_t cols, std::int64_t steps) const {
+    return ordered_ahead<Block>(data, row_bytes, at, rows, cols, steps);
+  }
 };
 
 }  // namespace

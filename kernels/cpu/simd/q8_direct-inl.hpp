@@ -15,42 +15,48 @@ namespace {
 // 43 and 60.
 constexpr std::int64_t kAheadBytes = 8 << 10;
 
-/// sums[t] += (kLanes rows) . (token t) over `blocks` blocks; `ahead` is read into cache meanwhile.
+/// sums[g][t] += (kLanes rows of group g) . (token t) over `count` blocks each, which lie one group
+/// after the other; `ahead` is read into cache meanwhile.
 template <class Block, int kTokens, class Blocks>
-[[gnu::noinline]] void multiply_direct(Blocks p, std::int64_t blocks, const TokenSpan& span,
-                                       F* sums, const std::byte* ahead) {
+[[gnu::noinline]] void multiply_direct(Blocks p, std::int64_t count, std::int64_t groups,
+                                       const TokenSpan& span, F (*sums)[kDirectTokens],
+                                       const std::byte* ahead) {
   using Layout = LayoutOf<Block>;
   constexpr int kTiles = Block::kElements / 32;
   constexpr int kTileBytes = kLanes * static_cast<int>(sizeof(Block)) / kTiles;  // as stored
   // Copies that no store can alias, so that tiles of a block share loads and stay in registers.
   const TokenSpan x = span;
-  F acc[kTokens];
-  for (int t = 0; t < kTokens; ++t) acc[t] = sums[t];
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const BlockScales<Block> s(p);
-    for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
-      if (ahead != nullptr) {
-        // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
-        fetch_lines(ahead, kTileBytes);
-        ahead += kTileBytes;
-        if constexpr (requires { p.fetch_scales(); }) p.fetch_scales();
-      }
-      add_tile<Layout, Blocks>(low, high, s.scale + tile * Layout::kGroups,
-                               s.min + tile * Layout::kGroups, x, b * kTiles + tile, acc);
-    });
-    p.next();
+  for (std::int64_t g = 0; g < groups; ++g) {
+    F acc[kTokens];
+    for (int t = 0; t < kTokens; ++t) acc[t] = sums[g][t];
+    for (std::int64_t b = 0; b < count; ++b) {
+      const BlockScales<Block> s(p);
+      for_tiles<Block>(p, [&](int tile, const I(&low)[4], const I(&high)[4]) NEMO_SIMD_LAMBDA {
+        if (ahead != nullptr) {
+          // Into L2, a few lines a tile: in bursts they would fill the miss queue and stall.
+          fetch_lines(ahead, kTileBytes);
+          ahead += kTileBytes;
+          if constexpr (requires { p.fetch_scales(); }) p.fetch_scales();
+        }
+        add_tile<Layout, Blocks>(low, high, s.scale + tile * Layout::kGroups,
+                                 s.min + tile * Layout::kGroups, x, b * kTiles + tile, acc);
+      });
+      p.next();
+    }
+    if constexpr (requires { p.next_group(); }) p.next_group();
+    for (int t = 0; t < kTokens; ++t) sums[g][t] = acc[t];
   }
-  for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
-/// multiply_direct for 1 .. kDirectGroup tokens.
-template <class Block, int kTokens = kDirectGroup, class Blocks>
-NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const Blocks& p, std::int64_t blocks,
-                                   const TokenSpan& x, F* sums, const std::byte* ahead) {
+/// multiply_direct for 1 .. kDirectTokens tokens.
+template <class Block, int kTokens = kDirectTokens, class Blocks>
+NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const Blocks& p, std::int64_t count,
+                                   std::int64_t groups, const TokenSpan& x,
+                                   F (*sums)[kDirectTokens], const std::byte* ahead) {
   if (tokens == kTokens) {
-    multiply_direct<Block, kTokens>(p, blocks, x, sums, ahead);
+    multiply_direct<Block, kTokens>(p, count, groups, x, sums, ahead);
   } else if constexpr (kTokens > 1) {
-    multiply_direct_any<Block, kTokens - 1>(tokens, p, blocks, x, sums, ahead);
+    multiply_direct_any<Block, kTokens - 1>(tokens, p, count, groups, x, sums, ahead);
   }
 }
 
@@ -67,43 +73,45 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
       fetch_lines(w.data + r * w.row_bytes, bytes_of<Block>(cols));
     }
   }
-  for (std::int64_t r = 0; r < rows; r += kLanes) {
-    const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-    const bool full = height == kLanes;
-    F acc[kDirectTokens];
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
-    }
-    // The last rows are copied and filled up to kLanes.
-    const std::int64_t step = full ? cols : kPanelCols;
-    for (std::int64_t c = 0; c < cols; c += step) {
-      const std::int64_t width = cols - c < step ? cols - c : step;
-      const Rows from = w.from(r, c);
-      // In file order the next kLanes rows follow in memory, which the hardware cannot see in
-      // kLanes short streams: they are fetched line by line.
-      const std::byte* ahead = nullptr;
-      if constexpr (!Rows::kKernelOrder) {
-        if (rows - r >= 2 * kLanes) ahead = from.data + kLanes * w.row_bytes;
-      } else if constexpr (!Rows::kOneStream) {
-        ahead = from.data + kAheadBytes;
-      }
-      const auto multiply = [&](const auto& blocks) NEMO_SIMD_LAMBDA {
-        for (std::int64_t t = 0; t < tokens; t += kDirectGroup) {
-          const TokenSpan some{x.codes + t * x.stride + c, x.stride,
-                               x.aux + t * x.aux_stride + c / 32 * LayoutOf<Block>::kAux,
-                               x.aux_stride};
-          multiply_direct_any<Block>(tokens - t < kDirectGroup ? tokens - t : kDirectGroup, blocks,
-                                     width / Block::kElements, some, acc + t,
-                                     t == 0 ? ahead : nullptr);
+  std::int64_t height = 0;
+  for (std::int64_t r = 0; r < rows; r += height) {
+    height = w.from(r, 0).together(rows - r);
+    const std::int64_t groups = (height + kLanes - 1) / kLanes;
+    F acc[Rows::kMostGroups][kDirectTokens];
+    const auto each_sum = [&](auto fn) NEMO_SIMD_LAMBDA {
+      for (std::int64_t g = 0; g < groups; ++g) {
+        const std::int64_t row = g * kLanes;
+        for (std::int64_t t = 0; t < tokens; ++t) {
+          fn(acc[g][t], y + t * ldy + r + row, height - row < kLanes ? height - row : kLanes);
         }
-      };
+      }
+    };
+    each_sum([&](F& sum, const float* out, std::int64_t count)
+                 NEMO_SIMD_LAMBDA { sum = accumulate ? load_upto(out, count) : F(0.0f); });
+    // The last rows in file order are copied and filled up to kLanes, so many columns at a time.
+    const std::int64_t strip = height < kLanes ? kPanelCols : w.strip(cols);
+    for (std::int64_t c = 0; c < cols; c += strip) {
+      const std::int64_t width = cols - c < strip ? cols - c : strip;
+      const std::int64_t count = width / Block::kElements;
+      const TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * LayoutOf<Block>::kAux,
+                           x.aux_stride};
+      const Rows from = w.from(r, c);
       if constexpr (Rows::kKernelOrder) {
-        multiply(from.blocks());
+        const auto blocks = from.blocks();
+        const std::byte* ahead = Rows::kOneStream ? nullptr : blocks.p + kAheadBytes;
+        multiply_direct_any<Block>(tokens, blocks, count, groups, some, acc, ahead);
       } else {
-        multiply(full ? from.blocks() : from.last_blocks(height, width, tail));
+        // The next kLanes rows follow in memory, which the hardware cannot see in kLanes short
+        // streams: they are fetched line by line.
+        const std::byte* ahead =
+            rows - r >= 2 * kLanes ? from.data + kLanes * w.row_bytes : nullptr;
+        multiply_direct_any<Block>(
+            tokens, height < kLanes ? from.last_blocks(height, width, tail) : from.blocks(), count,
+            groups, some, acc, ahead);
       }
     }
-    for (std::int64_t t = 0; t < tokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
+    each_sum([&](const F& sum, float* out, std::int64_t count)
+                 NEMO_SIMD_LAMBDA { store_upto(sum, out, count); });
   }
 }
 

@@ -32,8 +32,11 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
   std::byte* tail = scratch + kAuxBytes;
   std::byte* panels = tail + kTailBytes;
   const bool direct = tokens <= kDirectTokens;
-  // Few tokens: whole rows (up to what aux holds), so that weights stream in file order.
-  constexpr std::int64_t kDirectCols = kAuxBytes / 4 / Layout::kAux / kDirectTokens / 8 * 256;
+  // Few tokens: whole rows (up to what aux holds), so that weights stream as they lie.
+  constexpr std::int64_t kStrip = KernelOrder::kStripCols;
+  constexpr std::int64_t kDirectCols =
+      kAuxBytes / 4 / Layout::kAux / kDirectTokens * 32 / kStrip * kStrip;
+  static_assert(kDirectCols > 0 && kPanelCols % kStrip == 0);
   const std::int64_t piece_cols = direct ? kDirectCols : kPanelCols;
   for (std::int64_t c = 0; c < cols; c += piece_cols) {
     const std::int64_t width = cols - c < piece_cols ? cols - c : piece_cols;

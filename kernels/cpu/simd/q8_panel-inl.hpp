@@ -51,19 +51,25 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
 }
 
-/// unpack(blocks, row, panel) for the panels of all rows, one after the other; `tail` takes a copy
-/// of the last rows if they do not fill a panel.
+/// unpack(blocks, row, column, columns, panel) for the panels of all rows, one after the other,
+/// with as many columns as lie together; `tail` takes a copy of the last rows if they do not fill a
+/// panel.
 template <class Layout, class Rows, class Unpack>
 NEMO_SIMD void for_panels(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte* tail,
                           std::byte* panels, Unpack unpack) {
+  const std::int64_t strip = w.strip(cols);
   for (std::int64_t r = 0; r < rows; r += kLanes) {
-    const Rows from = w.from(r, 0);
-    if constexpr (Rows::kKernelOrder) {
-      unpack(from.blocks(), r, panels);
-    } else {
-      unpack(rows - r < kLanes ? from.last_blocks(rows - r, cols, tail) : from.blocks(), r, panels);
+    for (std::int64_t c = 0; c < cols; c += strip) {
+      const std::int64_t width = cols - c < strip ? cols - c : strip;
+      const Rows from = w.from(r, c);
+      if constexpr (Rows::kKernelOrder) {
+        unpack(from.blocks(), r, c, width, panels);
+      } else {
+        unpack(rows - r < kLanes ? from.last_blocks(rows - r, width, tail) : from.blocks(), r, c,
+               width, panels);
+      }
+      panels += width / 32 * Layout::kBytes;
     }
-    panels += cols / 32 * Layout::kBytes;
   }
 }
 
@@ -73,8 +79,9 @@ void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte*
                  std::byte* panels) noexcept {
   using Block = typename Rows::Block;
   for_panels<Layout>(w, rows, cols, tail, panels,
-                     [&](auto blocks, std::int64_t, std::byte* panel) NEMO_SIMD_LAMBDA {
-                       unpack_panel<Block, Layout, kAdd>(blocks, cols / Block::kElements, panel);
+                     [&](auto blocks, std::int64_t, std::int64_t, std::int64_t width,
+                         std::byte* panel) NEMO_SIMD_LAMBDA {
+                       unpack_panel<Block, Layout, kAdd>(blocks, width / Block::kElements, panel);
                      });
 }
 
@@ -85,18 +92,27 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
                          std::byte* panels) noexcept {
   using Block = typename Rows::Block;
   using Layout = LayoutOf<Block>;
-  for_panels<Layout>(w, rows, cols, tail, panels,
-                     [&](auto blocks, std::int64_t r, std::byte* panel) NEMO_SIMD_LAMBDA {
-                       const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-                       F acc[kTokens];
-                       for (int t = 0; t < kTokens; ++t) {
-                         acc[t] = accumulate ? load_upto(y + t * ldy + r, height) : F(0.0f);
-                       }
-                       unpack_panel<Block, Layout, 0, kTokens>(blocks, cols / Block::kElements,
-                                                               panel, x, acc);
-                       for (int t = 0; t < kTokens; ++t)
-                         store_upto(acc[t], y + t * ldy + r, height);
-                     });
+  for_panels<Layout>(
+      w, rows, cols, tail, panels,
+      [&](auto blocks, std::int64_t r, std::int64_t c, std::int64_t width,
+          std::byte* panel) NEMO_SIMD_LAMBDA {
+        const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
+        const TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * Layout::kAux, x.aux_stride};
+        F acc[kTokens];
+        for (int t = 0; t < kTokens; ++t) {
+          acc[t] = accumulate || c > 0 ? load_upto(y + t * ldy + r, height) : F(0.0f);
+        }
+        unpack_panel<Block, Layout, 0, kTokens>(blocks, width / Block::kElements, panel, some, acc);
+        for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
+      });
+}
+
+/// Panels unpacked at a time: as many as fit, a power of two, so that those of kernel order come
+/// from one of its slabs.
+constexpr std::int64_t panels_of_slab(std::int64_t fitting, std::int64_t most, std::int64_t least) {
+  std::int64_t panels = most;
+  while (panels > fitting && panels > least) panels /= 2;
+  return panels;
 }
 
 /// Tokens of a pass.
@@ -108,9 +124,9 @@ constexpr int kTokensOf = Layout::kGroups == 1 ? kPanelTokens : kPanelPairTokens
 template <class Layout, int kRows, int kTokens>
 void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tiles,
                     const TokenSpan& x, float* y, std::int64_t ldy, std::int64_t rows,
-                    bool accumulate, const Ahead& ahead) noexcept {
+                    bool accumulate, Ahead& ahead) noexcept {
   using Product = typename Layout::Product;
-  const std::byte* line = ahead.at;
+  Ahead next = ahead;
   F acc[kRows][kTokens];
 #pragma GCC unroll 2
   for (int i = 0; i < kRows; ++i) {
@@ -123,7 +139,7 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   const std::byte* codes = x.codes;
   const float* aux = x.aux;
   for (std::int64_t b = 0; b < tiles; ++b) {
-    ahead.fetch(line);
+    next.step();
     for (int g = 0; g < Layout::kGroups; ++g) {
       I dots[kRows][kTokens];
       for (int t = 0; t < kTokens; ++t) {
@@ -155,6 +171,7 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
     codes += 32;
     aux += Layout::kAux;
   }
+  ahead = next;
 #pragma GCC unroll 2
   for (int i = 0; i < kRows; ++i) {
     const std::int64_t height = rows - i * kLanes;
@@ -168,7 +185,7 @@ template <class Layout, int kRows, int kTokens = kTokensOf<Layout>>
 NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, std::int64_t step,
                                   std::int64_t tiles, const TokenSpan& x, float* y,
                                   std::int64_t ldy, std::int64_t rows, bool accumulate,
-                                  const Ahead& ahead) {
+                                  Ahead& ahead) {
   if (tokens == kTokens) {
     multiply_panel<Layout, kRows, kTokens>(panel, step, tiles, x, y, ldy, rows, accumulate, ahead);
   } else if constexpr (kTokens > 1) {
@@ -186,23 +203,21 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
   constexpr std::int64_t kTokens = kTokensOf<Layout>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
-  const std::int64_t fitting = kPanelSlabBytes / panel_bytes / kPanelRows * kPanelRows;
-  const std::int64_t slab_rows = (fitting < kPanelRows ? kPanelRows
-                                  : fitting > 8        ? 8
-                                                       : fitting) *
-                                 kLanes;
+  const std::int64_t slab_rows =
+      panels_of_slab(kPanelSlabBytes / panel_bytes, KernelOrder::kSlabGroups, kPanelRows) *
+      std::int64_t{kLanes};
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_and_multiply<kDirectGroup>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
-                                      tail, panels);
+    unpack_and_multiply<kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
+                                       tail, panels);
     Ahead ahead;
-    if (end < rows && w.whole(cols)) {
-      ahead = {w.data + end * w.row_bytes,
-               (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
-               (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
-                   ((tokens - kDirectGroup + kTokens - 1) / kTokens) * tiles};
+    if (end < rows) {
+      const std::int64_t passes = (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
+                                  ((tokens - kDirectTokens + kTokens - 1) / kTokens);
+      ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols,
+                                   passes * tiles);
     }
-    for (std::int64_t t = kDirectGroup; t < tokens; t += kTokens) {
+    for (std::int64_t t = kDirectTokens; t < tokens; t += kTokens) {
       const std::int64_t count = tokens - t < kTokens ? tokens - t : kTokens;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
@@ -212,7 +227,6 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
         multiply_panel_any<Layout, kRows>(count, panel, panel_bytes, tiles, some, y + t * ldy + r,
                                           ldy, height, accumulate, ahead);
         panel += kRows * panel_bytes;
-        ahead.advance(tiles);
       };
       std::int64_t r = r0;
       for (; end - r > (kPanelRows - 1) * kLanes; r += kPanelRows * kLanes) {

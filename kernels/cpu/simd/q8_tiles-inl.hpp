@@ -11,6 +11,7 @@
 // Included after the instruction set's vector.hpp.
 #pragma once
 
+#include "ahead-inl.hpp"
 #include "q8_formats-inl.hpp"
 
 namespace nemo {
@@ -189,11 +190,6 @@ struct BlockScales {
   }
 };
 
-template <class Block>
-constexpr std::int64_t bytes_of(std::int64_t cols) {
-  return cols / Block::kElements * static_cast<std::int64_t>(sizeof(Block));
-}
-
 /// Copies `rows` row pieces of `bytes` bytes and fills up to kLanes rows with zeros.
 NEMO_SIMD void copy_tail(const std::byte* from, std::int64_t stride, std::int64_t rows,
                          std::int64_t bytes, std::byte* to) {
@@ -212,6 +208,7 @@ template <class BlockType>
 struct FileRows {
   using Block = BlockType;
   static constexpr bool kKernelOrder = false;
+  static constexpr std::int64_t kMostGroups = 1;
   const std::byte* data;
   std::int64_t row_bytes;
 
@@ -221,6 +218,12 @@ struct FileRows {
     moved.data += row * row_bytes + bytes_of<Block>(column);
     return moved;
   }
+  /// Of `cols` columns those that lie together in a row.
+  [[nodiscard]] NEMO_SIMD std::int64_t strip(std::int64_t cols) const { return cols; }
+  /// Of `rows` rows those whose groups, kMostGroups at most, follow each other in a strip.
+  [[nodiscard]] NEMO_SIMD std::int64_t together(std::int64_t rows) const {
+    return rows < kLanes ? rows : kLanes;
+  }
   /// The first blocks of kLanes rows.
   NEMO_SIMD FileBlocks<sizeof(Block)> blocks() const { return {data, row_bytes}; }
   /// The same of the last `rows` rows, copied to `tail` and filled up.
@@ -229,9 +232,49 @@ struct FileRows {
     copy_tail(data, row_bytes, rows, bytes_of<Block>(cols), tail);
     return {tail, bytes_of<Block>(cols)};
   }
-  /// Whether rows of so many columns follow each other without a gap.
-  [[nodiscard]] bool whole(std::int64_t cols) const { return row_bytes == bytes_of<Block>(cols); }
+  /// `cols` columns of `rows` rows, to be read in `steps` steps, if nothing lies between.
+  NEMO_SIMD Ahead ahead(std::int64_t rows, std::int64_t cols, std::int64_t steps) const {
+    if (row_bytes != bytes_of<Block>(cols)) return {};
+    return {data, rows * row_bytes, steps};
+  }
 };
+
+/// Where rows in kernel order are read from: a matrix, a row and a column, the first of a group and
+/// a multiple of the strips' columns.
+struct OrderedFrom {
+  std::int64_t rows;
+  std::int64_t cols;
+  std::int64_t row = 0;
+  std::int64_t column = 0;
+
+  NEMO_SIMD void move(std::int64_t by_rows, std::int64_t by_columns) {
+    row += by_rows;
+    column += by_columns;
+  }
+  [[nodiscard]] NEMO_SIMD PlaceInOrder place() const { return {rows, cols, row, column}; }
+  [[nodiscard]] NEMO_SIMD bool in_strips() const { return cols > KernelOrder::kMostWholeCols; }
+  [[nodiscard]] NEMO_SIMD std::int64_t together(std::int64_t count) const {
+    constexpr std::int64_t kRows = KernelOrder::kSlabGroups * kLanes;
+    const std::int64_t rest = in_strips() ? kRows - row % kRows : kRows;
+    return count < rest ? count : rest;
+  }
+};
+
+/// As FileRows::ahead for rows in kernel order: of rows in strips those in front of the next slab,
+/// a run in each strip.
+template <class Block>
+NEMO_SIMD Ahead ordered_ahead(const std::byte* data, std::int64_t row_bytes, const OrderedFrom& at,
+                              std::int64_t count, std::int64_t width, std::int64_t steps) {
+  if (at.cols != width) return {};
+  const PlaceInOrder place = at.place();
+  if (!at.in_strips()) {
+    return {data + place.slab * row_bytes, count * row_bytes, steps};
+  }
+  const std::int64_t strip_bytes = bytes_of<Block>(KernelOrder::kStripCols);
+  return {data + place.slab * row_bytes + bytes_of<Block>(place.elements()),
+          count * bytes_of<Block>(width), count * strip_bytes, (place.height - count) * strip_bytes,
+          steps};
+}
 
 /// The same in kernel order, whose rows come in whole groups.
 template <class BlockType>
@@ -239,17 +282,32 @@ struct KernelRows {
   using Block = BlockType;
   static constexpr bool kKernelOrder = true;
   static constexpr bool kOneStream = Block::kElements == 32;  // a tile is read from end to end
+  static constexpr std::int64_t kMostGroups = KernelOrder::kSlabGroups;
   const std::byte* data;
   std::int64_t row_bytes;
+  OrderedFrom at;
 
-  NEMO_SIMD explicit KernelRows(const WeightRows& w) : data(w.data), row_bytes(w.row_bytes) {}
+  NEMO_SIMD explicit KernelRows(const WeightRows& w)
+      : data(w.data), row_bytes(w.row_bytes), at{w.rows, w.cols} {}
   NEMO_SIMD KernelRows from(std::int64_t row, std::int64_t column) const {
     KernelRows moved = *this;
-    moved.data += row * row_bytes + kLanes * bytes_of<Block>(column);
+    moved.at.move(row, column);
     return moved;
   }
-  NEMO_SIMD KernelBlocks<sizeof(Block)> blocks() const { return {data}; }
-  [[nodiscard]] bool whole(std::int64_t cols) const { return row_bytes == bytes_of<Block>(cols); }
+  [[nodiscard]] NEMO_SIMD std::int64_t strip(std::int64_t) const {
+    return KernelOrder::strip_cols(at.cols);
+  }
+  [[nodiscard]] NEMO_SIMD std::int64_t together(std::int64_t rows) const {
+    return at.together(rows);
+  }
+  /// The first blocks of a group, up to the end of the strip.
+  NEMO_SIMD KernelBlocks<sizeof(Block)> blocks() const {
+    const PlaceInOrder place = at.place();
+    return {data + place.slab * row_bytes + bytes_of<Block>(place.elements())};
+  }
+  NEMO_SIMD Ahead ahead(std::int64_t rows, std::int64_t cols, std::int64_t steps) const {
+    return ordered_ahead<Block>(data, row_bytes, at, rows, cols, steps);
+  }
 };
 
 }  // namespace

@@ -118,13 +118,13 @@ NEMO_SIMD void add_sums(const std::int32_t* sums, const std::byte* tile, const f
 /// ring: [kUnitSlots, kLanes, kLanes].
 template <class Layout, class Unit, int kTokens>
 void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens& tokens, float* y,
-                   std::int64_t ldy, std::int64_t rows, bool accumulate, const Ahead& ahead,
+                   std::int64_t ldy, std::int64_t rows, bool accumulate, Ahead& ahead,
                    std::int32_t* ring) noexcept {
   constexpr int kGroups = Layout::kGroups;
   constexpr int kRing = kUnitSlots / kGroups;  // tiles under way
   constexpr std::int64_t kSums = kLanes * kLanes;
   const UnitTokens x = tokens;
-  const std::byte* line = ahead.at;
+  Ahead next = ahead;
   F acc[kTokens];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
@@ -148,11 +148,12 @@ void multiply_unit(const std::byte* panel, std::int64_t tiles, const UnitTokens&
         start(b + kRing - 1, Index<(decltype(i)::k + kRing - 1) % kRing>{});
       }
       if (b >= tiles) return;
-      ahead.fetch(line);
+      next.step();
       add_sums<Layout>(ring + i.k * kGroups * kSums, panel + b * Layout::kBytes,
                        x.factors + b * kFactors<Layout>, acc);
     });
   }
+  ahead = next;
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
     if (t >= x.count) break;
@@ -171,19 +172,17 @@ void unit_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::b
   using Layout = UnitLayout<Block>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
-  const std::int64_t fitting = kUnitSlabBytes / panel_bytes;
   const std::int64_t slab_rows =
-      (fitting < kUnitSlabPanels ? fitting : kUnitSlabPanels) * std::int64_t{kLanes};
+      panels_of_slab(kUnitSlabBytes / panel_bytes, kUnitSlabPanels, 1) * std::int64_t{kLanes};
   const std::int64_t token_blocks = (tokens + kLanes - 1) / kLanes;
   std::int64_t configured = 0;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
     unpack_rows<Layout, -Unpack<Block>::kOffset>(w.from(r0, 0), end - r0, cols, tail, panels);
     Ahead ahead;
-    if (end < rows && w.whole(cols)) {
-      ahead = {w.data + end * w.row_bytes,
-               (rows - end < slab_rows ? rows - end : slab_rows) * w.row_bytes,
-               slab_rows / kLanes * token_blocks * tiles};
+    if (end < rows) {
+      ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols,
+                                   slab_rows / kLanes * token_blocks * tiles);
     }
     for (std::int64_t b = 0; b < tiles; b += kUnitTiles) {
       const std::int64_t width = tiles - b < kUnitTiles ? tiles - b : kUnitTiles;
@@ -202,7 +201,6 @@ void unit_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::b
                                                          : multiply_unit<Layout, Unit, kLanes>;
           multiply(panel, width, some, y + t * ldy + r, ldy, end - r < kLanes ? end - r : kLanes,
                    accumulate || b > 0, ahead, ring);
-          ahead.advance(width);
         }
       }
     }

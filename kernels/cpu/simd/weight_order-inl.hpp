@@ -1,8 +1,9 @@
 // The two orders that rows of a block format may lie in, kLanes rows at a time; included after the
 // instruction set's vector.hpp.
 //
-// File order: row after row. Kernel order: groups of kLanes rows, in a group block after block of
-// all its rows, and in a block field after field: the field at byte `at` of row r's block lies at
+// File order: row after row. Kernel order: slabs of groups of kLanes rows, strip of columns after
+// strip (KernelOrder); in a strip group after group, in a group block after block of all its rows,
+// and in a block field after field: the field at byte `at` of row r's block lies at
 //   at * kLanes + r * (bytes of the field)
 // Fields are words of 4 bytes, and the size % 4 bytes that are left: the scale, at the block's
 // start or end. So a vector is one word of every row, which is what products want, and what rows in
@@ -108,6 +109,11 @@ struct KernelBlocks {
 template <class Block>
 struct Unpack;
 
+template <class Block>
+constexpr std::int64_t bytes_of(std::int64_t cols) {
+  return cols / Block::kElements * static_cast<std::int64_t>(sizeof(Block));
+}
+
 /// Calls fn(at, bytes) for every field of a block.
 template <class Block, class Fn>
 NEMO_SIMD void for_fields(Fn fn) {
@@ -152,14 +158,54 @@ NEMO_SIMD void change_word(std::byte* at, Fn change) {
   __builtin_memcpy(at, &word, 4);
 }
 
+/// Where column c of the group that starts with row r lies in a matrix of rows x cols in kernel
+/// order: so many elements from the start of its slab, that of row `slab`.
+struct PlaceInOrder {
+  std::int64_t slab;
+  std::int64_t strip;   // its first column
+  std::int64_t height;  // rows of the slab
+  std::int64_t width;   // columns of the strip
+  std::int64_t row;     // of the slab
+  std::int64_t column;  // of the strip
+
+  NEMO_SIMD PlaceInOrder(std::int64_t rows, std::int64_t cols, std::int64_t r, std::int64_t c) {
+    const std::int64_t slab_rows = KernelOrder::slab_rows(kLanes, cols);
+    const std::int64_t strip_cols = KernelOrder::strip_cols(cols);
+    slab = r / slab_rows * slab_rows;
+    strip = c / strip_cols * strip_cols;
+    height = rows - slab < slab_rows ? rows - slab : slab_rows;
+    width = cols - strip < strip_cols ? cols - strip : strip_cols;
+    row = r - slab;
+    column = c - strip;
+  }
+  [[nodiscard]] NEMO_SIMD std::int64_t elements() const {
+    return strip * height + row * width + column * kLanes;
+  }
+};
+
+/// Calls fn(r, c, cols of them) for the groups of `rows` rows in the order in which they lie.
+template <class Fn>
+NEMO_SIMD void for_order(std::int64_t rows, std::int64_t cols, Fn fn) {
+  const std::int64_t slab_rows = KernelOrder::slab_rows(kLanes, cols);
+  const std::int64_t strip_cols = KernelOrder::strip_cols(cols);
+  for (std::int64_t slab = 0; slab < rows; slab += slab_rows) {
+    const std::int64_t end = rows - slab < slab_rows ? rows : slab + slab_rows;
+    for (std::int64_t c = 0; c < cols; c += strip_cols) {
+      for (std::int64_t r = slab; r < end; r += kLanes) {
+        fn(r, c, cols - c < strip_cols ? cols - c : strip_cols);
+      }
+    }
+  }
+}
+
 /// FormatKernels::to_kernel_order.
 template <class Block>
 void to_kernel_order(const WeightRows& from, std::int64_t row0, std::int64_t rows,
                      const RowsOut& out) noexcept {
   std::byte* to = out.codes;
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kLanes) {
-    const std::byte* first = from.data + (row0 + r0) * from.row_bytes;
-    for (std::int64_t b = 0; b < from.cols / Block::kElements; ++b) {
+  for_order(rows, from.cols, [&](std::int64_t r0, std::int64_t c, std::int64_t width) {
+    const std::byte* first = from.data + (row0 + r0) * from.row_bytes + bytes_of<Block>(c);
+    for (std::int64_t b = 0; b < width / Block::kElements; ++b) {
       for_fields<Block>([&](int at, int bytes) NEMO_SIMD_LAMBDA {
         for (int r = 0; r < kLanes; ++r) {
           __builtin_memcpy(to + at * kLanes + r * bytes, first + r * from.row_bytes + at,
@@ -174,7 +220,7 @@ void to_kernel_order(const WeightRows& from, std::int64_t row0, std::int64_t row
       first += sizeof(Block);
       to += kLanes * sizeof(Block);
     }
-  }
+  });
 }
 
 /// The block of row `lane` of kLanes blocks in kernel order.

@@ -30,43 +30,91 @@ Projected project(Compute& compute, const Mamba2Weights& w, Activations& x) {
   return {rows, ld};
 }
 
-/// xbc [tokens, conv_channels] <- silu(conv(x B C)); `history` as in Mamba2State::conv.
+/// What comes out of the convolution, the step sizes and the scan, and where the inputs of earlier
+/// tokens lie.
+struct Scanned {
+  float* history;  // as Mamba2State::conv
+  float* xbc;      // [tokens, conv_channels]
+  std::int64_t ldx;
+  float* dt;  // [heads, tokens]
+  float* y;   // [tokens, inner]
+  std::int64_t ldy;
+
+  [[nodiscard]] detail::ScanInput input(std::int64_t tokens) const {
+    return {xbc, ldx, dt, tokens, tokens};
+  }
+};
+
+/// Channels [first, first + count) of xbc <- silu(conv(x B C))
 void convolve(Compute& compute, const Mamba2Weights& w, const Projected& in, std::int64_t tokens,
-              float* history, float* xbc, std::int64_t ldx) {
-  const std::int64_t channels = w.shape.conv_channels();
-  constexpr std::int64_t kBlock = 256;  // channels per item
-  parallel_for(compute.threads, (channels + kBlock - 1) / kBlock, [&](std::int64_t i) {
-    compute.kernels.conv_silu(in.rows + w.shape.inner(), in.ld, tokens, i * kBlock,
-                              std::min(channels, (i + 1) * kBlock), w.conv.data(),
-                              w.conv_bias.empty() ? nullptr : w.conv_bias.data(),
-                              w.shape.conv_kernel, history, xbc, ldx);
-  });
+              std::int64_t first, std::int64_t count, const Scanned& out) {
+  compute.kernels.conv_silu(in.rows + w.shape.inner(), in.ld, tokens, first, first + count,
+                            w.conv.data(), w.conv_bias.empty() ? nullptr : w.conv_bias.data(),
+                            w.shape.conv_kernel, out.history, out.xbc, out.ldx);
 }
 
-/// dt [heads, tokens] <- clamp(softplus(dt + dt_bias))
-void step_sizes(Compute& compute, const Mamba2Weights& w, const Projected& in, std::int64_t tokens,
-                float* dt) {
+/// dt of heads [first, last) and a token <- clamp(softplus(dt + dt_bias))
+void step_sizes(const Mamba2Weights& w, const Projected& in, std::int64_t tokens, std::int64_t t,
+                std::int64_t first, std::int64_t last, float* dt) {
   const MambaConfig& s = w.shape;
-  parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
-    const float* raw = in.rows + t * in.ld + s.inner() + s.conv_channels();
-    for (std::int64_t h = 0; h < s.heads; ++h) {
-      const float step = softplus(raw[h] + w.dt_bias[static_cast<std::size_t>(h)]);
-      dt[h * tokens + t] = std::clamp(step, s.dt_min, s.dt_max);
+  const float* raw = in.rows + t * in.ld + s.inner() + s.conv_channels();
+  for (std::int64_t h = first; h < last; ++h) {
+    const float step = softplus(raw[h] + w.dt_bias[static_cast<std::size_t>(h)]);
+    dt[h * tokens + t] = std::clamp(step, s.dt_min, s.dt_max);
+  }
+}
+
+/// y of groups [first, first + count) and a token <- norm(y * silu(z))
+void gate(Compute& compute, const Mamba2Weights& w, const Projected& in, std::int64_t t,
+          std::int64_t first, std::int64_t count, const Scanned& out) {
+  const std::int64_t width = w.shape.inner() / w.shape.groups;
+  float* y = out.y + t * out.ldy + first * width;
+  compute.kernels.gated_group_norm(y, in.rows + t * in.ld + first * width,
+                                   w.norm.data() + first * width, count, width, w.norm_eps, y);
+}
+
+/// All between the projections for few tokens: one group of heads after the other in a single
+/// region, so that what one step leaves in cache serves the next. scan(head) makes the head's y.
+template <class Scan>
+void mix_by_groups(Compute& compute, const Mamba2Weights& w, const Projected& in,
+                   std::int64_t tokens, const Scanned& out, Scan scan) {
+  const MambaConfig& s = w.shape;
+  const std::int64_t width = s.inner() / s.groups;
+  const std::int64_t heads = s.heads / s.groups;
+  parallel_for(compute.threads, s.groups, [&](std::int64_t g) {
+    convolve(compute, w, in, tokens, g * width, width, out);
+    convolve(compute, w, in, tokens, s.inner() + g * s.state, s.state, out);
+    convolve(compute, w, in, tokens, s.inner() + (s.groups + g) * s.state, s.state, out);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      step_sizes(w, in, tokens, t, g * heads, (g + 1) * heads, out.dt);
     }
+    for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h) scan(h);
+    for (std::int64_t t = 0; t < tokens; ++t) gate(compute, w, in, t, g, 1, out);
   });
 }
 
-/// out = W_out norm(y * silu(z)); y [tokens, I] is overwritten.
-void gate_and_project(Compute& compute, const Mamba2Weights& w, const Projected& in,
-                      std::int64_t tokens, float* y, std::int64_t ldy, float* out,
-                      std::int64_t ldo) {
+/// The same for many: one step after the other, each split as suits it best.
+void mix_in_chunks(Compute& compute, const Mamba2Weights& w, const Projected& in,
+                   std::int64_t tokens, const Scanned& out, float* ssm) {
   const MambaConfig& s = w.shape;
-  parallel_for(tokens >= 4 ? compute.threads : 1, tokens, [&](std::int64_t t) {
-    compute.kernels.gated_group_norm(y + t * ldy, in.rows + t * in.ld, w.norm.data(), s.groups,
-                                     s.inner() / s.groups, w.norm_eps, y + t * ldy);
+  constexpr std::int64_t kBlock = 256;  // channels per item
+  const std::int64_t channels = s.conv_channels();
+  parallel_for(compute.threads, (channels + kBlock - 1) / kBlock, [&](std::int64_t i) {
+    const std::int64_t first = i * kBlock;
+    convolve(compute, w, in, tokens, first, std::min(kBlock, channels - first), out);
   });
-  Activations normed(compute, y, tokens, s.inner(), ldy);
-  linear(compute, w.out_proj, normed, out, ldo, biased(w.out_bias, w.out_proj));
+  parallel_for(compute.threads, tokens,
+               [&](std::int64_t t) { step_sizes(w, in, tokens, t, 0, s.heads, out.dt); });
+  detail::scan_chunked(compute, w, out.input(tokens), kChunk, ssm, out.y, out.ldy);
+  parallel_for(compute.threads, tokens,
+               [&](std::int64_t t) { gate(compute, w, in, t, 0, s.groups, out); });
+}
+
+/// out = W_out y
+void project_out(Compute& compute, const Mamba2Weights& w, std::int64_t tokens, const Scanned& in,
+                 float* out, std::int64_t ldo) {
+  Activations y(compute, in.y, tokens, w.shape.inner(), in.ldy);
+  linear(compute, w.out_proj, y, out, ldo, biased(w.out_bias, w.out_proj));
 }
 
 }  // namespace
@@ -99,19 +147,20 @@ void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, Mamba2Stat
   const std::int64_t ldx = padded(s.conv_channels());
   const std::int64_t ldy = padded(s.inner());
   auto* xbc = compute.arena.take<float>(tokens * ldx);
-  auto* dt = compute.arena.take<float>(s.heads * tokens);  // [heads, tokens]
+  auto* dt = compute.arena.take<float>(s.heads * tokens);
   auto* y = compute.arena.take<float>(tokens * ldy);
+  const Scanned scanned{state.conv.data(), xbc, ldx, dt, y, ldy};
 
   const Projected in = project(compute, w, x);
-  convolve(compute, w, in, tokens, state.conv.data(), xbc, ldx);
-  step_sizes(compute, w, in, tokens, dt);
-  const detail::ScanInput scan{xbc, ldx, dt, tokens, tokens};
   if (tokens < kChunkedFrom) {
-    detail::scan_recurrent(compute, w, scan, state.ssm.data(), y, ldy);
+    const std::int64_t size = s.head_dim * s.state;
+    mix_by_groups(compute, w, in, tokens, scanned, [&](std::int64_t h) {
+      detail::scan_head(compute, w, scanned.input(tokens), h, state.ssm.data() + h * size, y, ldy);
+    });
   } else {
-    detail::scan_chunked(compute, w, scan, kChunk, state.ssm.data(), y, ldy);
+    mix_in_chunks(compute, w, in, tokens, scanned, state.ssm.data());
   }
-  gate_and_project(compute, w, in, tokens, y, ldy, out, ldo);
+  project_out(compute, w, tokens, scanned, out, ldo);
 }
 
 void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, const Mamba2State& state,
@@ -129,16 +178,21 @@ void mamba2(Compute& compute, const Mamba2Weights& w, Activations& x, const Mamb
   const auto kept = static_cast<std::int64_t>(state.conv.size());
   auto* history = compute.arena.take<float>(kept);
   std::copy_n(state.conv.data(), kept, history);
+  const Scanned scanned{history, replay.xbc.data(), channels, replay.dt.data(), y, ldy};
 
   const Projected in = project(compute, w, x);
   for (std::int64_t t = 0; t < tokens; ++t) {
     std::copy_n(in.rows + t * in.ld + s.inner(), channels, replay.inputs.data() + t * channels);
   }
-  convolve(compute, w, in, tokens, history, replay.xbc.data(), channels);
-  step_sizes(compute, w, in, tokens, replay.dt.data());
-  const detail::ScanInput scan{replay.xbc.data(), channels, replay.dt.data(), tokens, tokens};
-  detail::scan_ahead(compute, w, scan, state.ssm.data(), y, ldy);
-  gate_and_project(compute, w, in, tokens, y, ldy, out, ldo);
+  // The state stays: each head steps on a copy.
+  const std::int64_t head_size = s.head_dim * s.state;
+  auto* copies = compute.arena.take<float>(compute.threads * padded(head_size));
+  mix_by_groups(compute, w, in, tokens, scanned, [&](std::int64_t h) {
+    float* copy = copies + omp_get_thread_num() * padded(head_size);
+    std::copy_n(state.ssm.data() + h * head_size, head_size, copy);
+    detail::scan_head(compute, w, scanned.input(tokens), h, copy, y, ldy);
+  });
+  project_out(compute, w, tokens, scanned, out, ldo);
 }
 
 void mamba2_advance(Compute& compute, const Mamba2Weights& w, const Mamba2Replay& replay,

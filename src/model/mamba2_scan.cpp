@@ -19,7 +19,8 @@ Columns columns(const MambaConfig& s, std::int64_t head) {
           s.inner() + s.groups * s.state + group * s.state};
 }
 
-/// All tokens of one head; `state` is the head's own.
+}  // namespace
+
 void scan_head(const Compute& compute, const Mamba2Weights& w, const ScanInput& in,
                std::int64_t head, float* state, float* y, std::int64_t ldy) {
   const MambaConfig& s = w.shape;
@@ -33,25 +34,11 @@ void scan_head(const Compute& compute, const Mamba2Weights& w, const ScanInput& 
   }
 }
 
-}  // namespace
-
 void scan_recurrent(Compute& compute, const Mamba2Weights& w, const ScanInput& in, float* ssm,
                     float* y, std::int64_t ldy) {
   const std::int64_t size = w.shape.head_dim * w.shape.state;
   parallel_for(compute.threads, w.shape.heads,
                [&](std::int64_t h) { scan_head(compute, w, in, h, ssm + h * size, y, ldy); });
-}
-
-void scan_ahead(Compute& compute, const Mamba2Weights& w, const ScanInput& in, const float* ssm,
-                float* y, std::int64_t ldy) {
-  Arena::Scope scope(compute.arena);
-  const std::int64_t size = w.shape.head_dim * w.shape.state;
-  auto* copies = compute.arena.take<float>(compute.threads * padded(size));
-  parallel_for(compute.threads, w.shape.heads, [&](std::int64_t h) {
-    float* copy = copies + omp_get_thread_num() * padded(size);
-    std::copy_n(ssm + h * size, size, copy);
-    scan_head(compute, w, in, h, copy, y, ldy);
-  });
 }
 
 void scan_chunked(Compute& compute, const Mamba2Weights& w, const ScanInput& in, std::int64_t chunk,

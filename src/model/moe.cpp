@@ -39,16 +39,31 @@ Grouping group_by_expert(const Route* routes, std::int64_t pairs, std::int64_t e
   return g;
 }
 
-/// Products of every chosen expert with its own consecutive rows.
-void append_expert_products(const Matrix& w, const Grouping& g, Activations::Form rows, float* y,
-                            std::int64_t ldy, const std::vector<float>& biases,
-                            decltype(biased)* epilogue, std::vector<Product>& out) {
+/// Rows of `tokens` tokens as pairs lie, so that those of an expert are consecutive.
+Activations::Form gathered(Compute& compute, const Activations::Form& rows, const Grouping& g,
+                           std::int64_t tokens, std::int64_t k) {
+  auto* to = compute.arena.take<std::byte>(tokens * k * rows.stride);
+  parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
+    for (std::int64_t i = 0; i < k; ++i) {
+      const std::int64_t at = g.position_of[static_cast<std::size_t>(t * k + i)];
+      std::memcpy(to + at * rows.stride, rows.data + t * rows.stride,
+                  static_cast<std::size_t>(rows.stride));
+    }
+  });
+  return {to, rows.stride, rows.planes};
+}
+
+/// Products of every chosen expert with its own consecutive rows, which start `step` bytes apart.
+void append_expert_products(const Matrix& w, const Grouping& g, Activations::Form rows,
+                            std::int64_t step, float* y, std::int64_t ldy,
+                            const std::vector<float>& biases, decltype(biased)* epilogue,
+                            std::vector<Product>& out) {
   for (std::size_t i = 0; i < g.experts.size(); ++i) {
     const std::int64_t first = g.first[i];
     const std::int64_t expert = g.experts[i];
     out.push_back({&w,
                    expert,
-                   {rows.data + first * rows.stride, rows.stride, rows.planes},
+                   {rows.data + first * step, rows.stride, rows.planes},
                    g.first[i + 1] - first,
                    y + first * ldy,
                    ldy,
@@ -84,16 +99,10 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
   }
   Activations latent_rows(compute, expert_input, tokens, latent, ldv);
   Activations& source = w.latent_down ? latent_rows : x;
-  const Activations::Form token_rows = source.form(w.up);
-  const std::int64_t row_bytes_used = token_rows.stride;
-  auto* gathered = compute.arena.take<std::byte>(pairs * row_bytes_used);
-  parallel_for(tokens >= 8 ? compute.threads : 1, tokens, [&](std::int64_t t) {
-    for (std::int64_t i = 0; i < k; ++i) {
-      const std::int64_t at = group.position_of[static_cast<std::size_t>(t * k + i)];
-      std::memcpy(gathered + at * row_bytes_used, token_rows.data + t * token_rows.stride,
-                  static_cast<std::size_t>(row_bytes_used));
-    }
-  });
+  // All pairs of a single token are of the same row.
+  Activations::Form rows = source.form(w.up);
+  if (tokens > 1) rows = gathered(compute, rows, group, tokens, k);
+  const std::int64_t row_step = tokens > 1 ? rows.stride : 0;
 
   // Up projections of all chosen experts and of the shared expert in one region; likewise down.
   const std::int64_t ldh = padded(inner);
@@ -106,8 +115,8 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     products.push_back({&w.shared.up, 0, x.form(w.shared.up), tokens, shared_hidden, lds,
                         biased_relu2(w.shared.up_bias, w.shared.up)});
   }
-  append_expert_products(w.up, group, {gathered, row_bytes_used, token_rows.planes}, hidden, ldh,
-                         w.up_bias, biased_relu2, products);
+  append_expert_products(w.up, group, rows, row_step, hidden, ldh, w.up_bias, biased_relu2,
+                         products);
   run_products(compute, products);
 
   Activations hidden_rows(compute, hidden, pairs, inner, ldh);
@@ -118,7 +127,8 @@ void moe(Compute& compute, const MoeWeights& w, Activations& x, float* out, std:
     products.push_back({&w.shared.down, 0, shared_rows.form(w.shared.down), tokens, out, ldo,
                         biased(w.shared.down_bias, w.shared.down)});
   }
-  append_expert_products(w.down, group, hidden_rows.form(w.down), expert_out, ldv, w.down_bias,
+  const Activations::Form inner_rows = hidden_rows.form(w.down);
+  append_expert_products(w.down, group, inner_rows, inner_rows.stride, expert_out, ldv, w.down_bias,
                          biased, products);
   run_products(compute, products);
 

@@ -74,13 +74,14 @@ struct ScanInput {
   std::int64_t tokens;
 };
 
-/// The recurrence token by token: the definition, used for decoding.
+/// The recurrence of one head token by token: the definition, used for decoding. state: the head's
+/// own, [head_dim, state].
+void scan_head(const Compute& compute, const Mamba2Weights& w, const ScanInput& in,
+               std::int64_t head, float* state, float* y, std::int64_t ldy);
+
+/// The same of all heads.
 void scan_recurrent(Compute& compute, const Mamba2Weights& w, const ScanInput& in, float* ssm,
                     float* y, std::int64_t ldy);
-
-/// The same on a copy of the state, one head at a time.
-void scan_ahead(Compute& compute, const Mamba2Weights& w, const ScanInput& in, const float* ssm,
-                float* y, std::int64_t ldy);
 
 /// The same in chunks of `chunk` tokens as matrix products (Mamba-2's state-space duality):
 ///   y_i = sum_{j<=i} exp(c_i - c_j) (C_i . B_j) dt_j x_j + exp(c_i) S C_i + D x_i,  c = cumsum(dt

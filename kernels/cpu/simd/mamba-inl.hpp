@@ -95,6 +95,10 @@ void conv_silu(const float* u, std::int64_t ldu, std::int64_t tokens, std::int64
   }
 }
 
+// So far ahead the state is read into L2: hardware does not foresee well what is read and written a
+// few rows at a time. In floats.
+constexpr std::int64_t kStateAhead = 2048;
+
 /// Rows p .. p + kRows-1 of a head; several at once keep several additions in flight.
 template <int kRows>
 NEMO_SIMD void ssm_rows(float* state, const float* x, const float* b, const float* c, float dt,
@@ -111,6 +115,7 @@ NEMO_SIMD void ssm_rows(float* state, const float* x, const float* b, const floa
     const F vc = at.load(c);
     for (int p = 0; p < kRows; ++p) {
       float* row = state + p * state_size;
+      __builtin_prefetch(row + at.i + kStateAhead, 1, 2);
       const F s = fma(dt_x[p], vb, keep * at.load(row));
       at.store(s, row);
       total[p] = fma(s, vc, total[p]);

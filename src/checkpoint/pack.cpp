@@ -89,14 +89,11 @@ std::span<const std::byte> ordered_blocks(const Kernels& kernels, const GgufPiec
                                           AlignedBuffer<std::byte>& buffer) {
   buffer.reserve_discard(source.size());
   const WeightRows rows{source.data(), chunk.row_bytes, piece.dims[0]};
-  const std::int64_t matrix_rows = piece.dims[1];
-  for (std::int64_t row = 0; row < chunk.rows;) {
-    const std::int64_t left = matrix_rows - (chunk.first_row + row) % matrix_rows;
-    const std::int64_t count = std::min(left, chunk.rows - row);
-    kernels.format(piece.type)
-        .to_kernel_order(rows, row, count, {buffer.data() + row * chunk.row_bytes});
-    row += count;
-  }
+  for_stack(piece.dims[1], chunk.first_row, chunk.rows,
+            [&](std::int64_t, std::int64_t, std::int64_t count, std::int64_t done) {
+              kernels.format(piece.type)
+                  .to_kernel_order(rows, done, count, {buffer.data() + done * chunk.row_bytes});
+            });
   return buffer.span().first(source.size());
 }
 

@@ -29,17 +29,26 @@ namespace nemo {
 /// One matrix of a tensor.
 [[nodiscard]] WeightRows rows_of(const TensorRef& tensor, std::int64_t index) noexcept;
 
-/// Calls fn(matrix, its first row, rows, done) for rows [first, first + rows) of all matrices of a
-/// tensor, taken as one; `done` counts the rows before.
+/// Calls fn(index of the matrix, its first row, rows, done) for rows [first, first + rows) of a
+/// stack of matrices of `matrix_rows` rows, taken as one; `done` counts the rows before.
 template <class Fn>
-void for_matrices(const TensorRef& tensor, std::int64_t first, std::int64_t rows, Fn fn) {
+void for_stack(std::int64_t matrix_rows, std::int64_t first, std::int64_t rows, Fn fn) {
   for (std::int64_t done = 0; done < rows;) {
-    const std::int64_t index = (first + done) / tensor.rows();
-    const std::int64_t row = first + done - index * tensor.rows();
-    const std::int64_t count = std::min(rows - done, tensor.rows() - row);
-    fn(rows_of(tensor, index), row, count, done);
+    const std::int64_t index = (first + done) / matrix_rows;
+    const std::int64_t row = first + done - index * matrix_rows;
+    const std::int64_t count = std::min(rows - done, matrix_rows - row);
+    fn(index, row, count, done);
     done += count;
   }
+}
+
+/// The same for the matrices of a tensor, as rows: fn(matrix, its first row, rows, done).
+template <class Fn>
+void for_matrices(const TensorRef& tensor, std::int64_t first, std::int64_t rows, Fn fn) {
+  for_stack(tensor.rows(), first, rows,
+            [&](std::int64_t index, std::int64_t row, std::int64_t count, std::int64_t done) {
+              fn(rows_of(tensor, index), row, count, done);
+            });
 }
 
 /// Rows of all matrices of a stack, taken as one, that are put in order together: slabs or whole

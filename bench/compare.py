@@ -4,11 +4,12 @@
   bench/compare.py -m MODEL.gguf --llama-bench PATH        a llama-bench binary
   bench/compare.py -m MODEL.gguf --node-llama FOLDER       `npm install node-llama-cpp` ran there
 
-Each round times every test once with nemo and once with the peer, in that order and back, so that
-both see the same neighbours. Prints medians, and the median of the rounds' ratios with the smallest
-and the largest; --json FILE appends one line for each test. With depths 0 and others (-d 0,16384) it
-also says what depth costs: the time that each cached token adds to a decoded one, and the part of its
-speed that prefill keeps. Needs the python3 standard library only.
+Each round times every test with nemo and with the peer, in that order and back, so that both see the
+same neighbours; --reps N times each N times, over the depths in turns. Prints medians, and the median
+of the rounds' ratios with the smallest and the largest; --json FILE appends one line for each test.
+With depths 0 and others (-d 0,16384) it also says what depth costs: the time that each cached token
+adds to a decoded one, and the part of its speed that prefill keeps, medians of repetitions next to
+each other. Needs the python3 standard library only.
 """
 import argparse
 import json
@@ -37,22 +38,29 @@ def run(words):
     return done.stdout
 
 
+def count_flags(kind, tokens, depths):
+    counts = ["-p", str(tokens), "-n", "0"] if kind == "pp" else ["-p", "0", "-n", str(tokens)]
+    return counts + ["-d", ",".join(str(d) for d in depths)]
+
+
 class Nemo:
+    """Engines measure a test at some depths: {depth: [tokens/s of each repetition]}."""
+
     name = "nemo"
 
     def __init__(self, a, tests):
         del tests
         self.words = [a.nemo, "bench", "-m", a.model, "-t", str(a.threads), "--chunk", str(a.batch),
-                      "--kv", a.nemo_kv, "--reps", "1", "--json"]
+                      "--kv", a.nemo_kv, "--reps", str(a.reps), "--json-lines"]
         if a.kernels:
             self.words += ["--kernels", a.kernels]
         self.command = shlex.join(self.words)
 
-    def measure(self, kind, tokens, depth):
-        counts = ["-p", str(tokens), "-n", "0"] if kind == "pp" else ["-p", "0", "-n", str(tokens)]
-        result = json.loads(run(self.words + counts + ["-d", str(depth)]))[0]
-        self.kernels = result["kernels"]
-        return result["tok_s"], result
+    def measure(self, kind, tokens, depths):
+        lines = run(self.words + count_flags(kind, tokens, depths)).splitlines()
+        results = [json.loads(line) for line in lines]
+        self.kernels = results[0]["kernels"]
+        return {r["depth"]: r["tok_s_reps"] for r in results}
 
 
 class LlamaBench:
@@ -62,23 +70,23 @@ class LlamaBench:
         del tests
         self.words = [a.llama_bench, "-m", a.model, "-t", str(a.threads), "-b", str(a.batch),
                       "-ub", str(a.batch), "-ctk", a.kv, "-ctv", a.kv, "-fa", "1", "-ngl", "0",
-                      "-r", "1", "-o", "json"]
+                      "-r", str(a.reps), "-o", "json"]
         self.command = shlex.join(self.words)
 
-    def measure(self, kind, tokens, depth):
-        counts = ["-p", str(tokens), "-n", "0"] if kind == "pp" else ["-p", "0", "-n", str(tokens)]
-        result = json.loads(run(self.words + counts + ["-d", str(depth)]))[0]
-        return result["avg_ts"], {}
+    def measure(self, kind, tokens, depths):
+        results = json.loads(run(self.words + count_flags(kind, tokens, depths)))
+        return {r["n_depth"]: r["samples_ts"] for r in results}
 
 
 class NodeLlama:
     name = "llama.cpp"
 
     def __init__(self, a, tests):
+        self.reps = a.reps
         states = a.states or tempfile.mkdtemp(prefix="nemo-compare-")
         os.makedirs(states, exist_ok=True)
         options = {"threads": a.threads, "batch": a.batch, "kv": a.kv, "states": states,
-                   "context": max(max(d + n for _, n, d in tests) + 8, a.batch)}
+                   "context": max(max(n for _, n in tests) + max(a.depth) + 8, a.batch)}
         words = ["node", str(ROOT / "bench/peer_node.mjs"), a.node_llama, a.model,
                  json.dumps(options)]
         self.command = shlex.join(words)
@@ -88,7 +96,14 @@ class NodeLlama:
         except OSError as error:
             fail(f"node: {error.strerror}")
 
-    def measure(self, kind, tokens, depth):
+    def measure(self, kind, tokens, depths):
+        speeds = {depth: [] for depth in depths}
+        for _ in range(self.reps):
+            for depth in depths:
+                speeds[depth].append(self.measure_once(kind, tokens, depth))
+        return speeds
+
+    def measure_once(self, kind, tokens, depth):
         try:
             self.process.stdin.write(json.dumps({"kind": kind, "tokens": tokens, "depth": depth}) + "\n")
             self.process.stdin.flush()
@@ -100,7 +115,7 @@ class NodeLlama:
         reply = json.loads(line)
         if "error" in reply:
             fail(f"the peer: {reply['error']}")
-        return reply["tok_s"], {}
+        return reply["tok_s"]
 
 
 def arguments():
@@ -122,11 +137,12 @@ def arguments():
     p.add_argument("--nemo-kv", default="fp16", help="nemo's cache policy")
     p.add_argument("--kernels", help="nemo's kernel table; default: the best of this CPU")
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--reps", type=int, default=1, help="of a test in a round, over the depths in turns")
     p.add_argument("--states", metavar="FOLDER", help="keeps node-llama-cpp's states at depth for the next run")
     p.add_argument("--json", metavar="FILE", help="appends a line for each test")
     a = p.parse_args()
-    if a.rounds < 1 or a.threads < 1 or a.batch < 1:
-        p.error("--rounds, --threads and --batch: at least 1")
+    if a.rounds < 1 or a.reps < 1 or a.threads < 1 or a.batch < 1:
+        p.error("--rounds, --reps, --threads and --batch: at least 1")
     if not Path(a.model).is_file():
         fail(f"{a.model}: no such file")
     return a
@@ -145,49 +161,55 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def slow_down(shallow, deep, depth):
-    """Microseconds that each of `depth` cached tokens adds to a decoded token, round by round."""
+def added_time(shallow, deep, depth):
+    """Microseconds that each of `depth` cached tokens adds to a decoded token, pair by pair."""
     return [(1 / y - 1 / x) / depth * 1e6 for x, y in zip(shallow, deep)]
 
 
-def print_cost_of_depth(speeds, tests):
-    for kind, n, depth in tests:
-        shallow, deep = speeds.get((kind, n, 0)), speeds[kind, n, depth]
-        if depth == 0 or shallow is None:
-            continue
-        if kind == "tg":
-            ours, theirs = (statistics.median(slow_down(shallow[name], deep[name], depth))
-                            for name in ("nemo", "llama.cpp"))
-            print(f"tg{n}: a cached token of {depth} adds {ours:.3f} us to a decoded one, llama.cpp {theirs:.3f} us: "
-                  f"{ours / theirs:.2f} of it")
-        else:
-            ours, theirs = (statistics.median(y / x for x, y in zip(shallow[name], deep[name]))
-                            for name in ("nemo", "llama.cpp"))
-            print(f"pp{n}: keeps {100 * ours:.0f} % of its speed at depth {depth}, llama.cpp {100 * theirs:.0f} %")
+def middle(values):
+    """Median, and what half of the values lie between."""
+    if len(values) < 4:
+        return f"{statistics.median(values):.3f}"
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{median:.3f} ({low:.3f} .. {high:.3f})"
+
+
+def cost_of_depth(kind, tokens, shallow, deep, depth):
+    """A line about it; shallow and deep are {engine: speeds}, in the order in which they were taken."""
+    name, engines = f"{kind}{tokens}", ("nemo", "llama.cpp")
+    if kind == "tg":
+        ours, theirs = (added_time(shallow[e], deep[e], depth) for e in engines)
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        return (f"{name}: a cached token of {depth} adds {middle(ours)} us to a decoded one, "
+                f"llama.cpp {middle(theirs)} us: {ratio:.2f} of it")
+    ours, theirs = (statistics.median(y / x for x, y in zip(shallow[e], deep[e])) for e in engines)
+    return f"{name}: keeps {100 * ours:.0f} % of its speed at depth {depth}, llama.cpp {100 * theirs:.0f} %"
 
 
 def main():
     a = arguments()
-    tests = [(kind, n, d) for d in a.depth
-             for kind, list_ in (("pp", a.prompt_tokens), ("tg", a.max_tokens)) for n in list_ if n > 0]
+    tests = [(kind, n) for kind, list_ in (("pp", a.prompt_tokens), ("tg", a.max_tokens)) for n in list_ if n > 0]
     if not tests:
         fail("nothing to measure: give -p or -n a number of tokens")
     nemo = Nemo(a, tests)
     peer = LlamaBench(a, tests) if a.llama_bench else NodeLlama(a, tests)
     for test in tests:
-        peer.measure(*test)  # warm: pages in memory, states at depth computed
-    speeds = {test: {"nemo": [], "llama.cpp": []} for test in tests}
+        peer.measure(*test, a.depth)  # warm: pages in memory, states at depth computed
+    # Of each test and depth, all speeds of each engine; a.reps of them are a round's.
+    speeds = {(*test, d): {"nemo": [], "llama.cpp": []} for test in tests for d in a.depth}
     for r in range(a.rounds):
         for test in tests:
             for engine in (nemo, peer) if r % 2 == 0 else (peer, nemo):
-                speeds[test][engine.name].append(engine.measure(*test)[0])
+                for depth, values in engine.measure(*test, a.depth).items():
+                    speeds[(*test, depth)][engine.name] += values
         print(f"round {r + 1} of {a.rounds}", file=sys.stderr)
 
     print(f"{Path(a.model).name}, {a.threads} threads, chunks of {a.batch}, nemo {nemo.kernels} "
           f"kv {a.nemo_kv}, llama.cpp kv {a.kv}, {a.rounds} rounds")
     print(f"{'test':8} {'depth':>6} {'nemo tok/s':>11} {'llama.cpp':>11} {'ratio':>7}   smallest .. largest")
-    for kind, n, depth in tests:
-        ours, theirs = speeds[kind, n, depth]["nemo"], speeds[kind, n, depth]["llama.cpp"]
+    for (kind, n, depth), of_engines in speeds.items():
+        ours, theirs = ([statistics.median(values[i:i + a.reps]) for i in range(0, len(values), a.reps)]
+                        for values in (of_engines["nemo"], of_engines["llama.cpp"]))
         ratios = sorted(x / y for x, y in zip(ours, theirs))
         row = {"test": f"{kind}{n}", "depth": depth, "nemo_tok_s": statistics.median(ours),
                "llama_tok_s": statistics.median(theirs), "ratio": statistics.median(ratios),
@@ -197,12 +219,16 @@ def main():
         if a.json:
             row |= {"model": Path(a.model).name, "threads": a.threads, "batch": a.batch,
                     "kernels": nemo.kernels, "nemo_kv": a.nemo_kv, "llama_kv": a.kv,
-                    "nemo_samples": ours, "llama_samples": theirs, "machine": cpu_name(),
-                    "commit": commit(), "command": shlex.join(sys.argv),
-                    "nemo_command": nemo.command, "llama_command": peer.command}
+                    "nemo_samples": of_engines["nemo"], "llama_samples": of_engines["llama.cpp"],
+                    "reps": a.reps, "machine": cpu_name(), "commit": commit(),
+                    "command": shlex.join(sys.argv), "nemo_command": nemo.command,
+                    "llama_command": peer.command}
             with open(a.json, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-    print_cost_of_depth(speeds, tests)
+    for kind, n in tests:
+        for depth in a.depth:
+            if depth > 0 and 0 in a.depth:
+                print(cost_of_depth(kind, n, speeds[kind, n, 0], speeds[kind, n, depth], depth))
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ void run_bench(const BenchFlags& flags, const std::string& command) {
       } else if (flags.json_lines) {
         Json line = result_json(r, *model);
         line["model"] = flags.model;
+        line["tok_s_reps"] = r.speeds;
         line["read_gb_s"] = r.read_bytes_per_second / 1e9;
         line.update(origin(command));
         std::printf("%s\n", line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());

@@ -58,7 +58,7 @@ TEST_CASE("bench prints the agreed list, and a profile only when asked") {
 
 TEST_CASE("bench's lines say by themselves where they come from") {
   const auto out =
-      nemo({"bench", "-m", tiny_model(), "-p", "4,8", "-n", "0", "--reps", "1", "--json-lines"});
+      nemo({"bench", "-m", tiny_model(), "-p", "4,8", "-n", "0", "--reps", "3", "--json-lines"});
   REQUIRE(out.code == 0);
   std::istringstream lines(out.out);
   int count = 0;
@@ -69,6 +69,7 @@ TEST_CASE("bench's lines say by themselves where they come from") {
     CHECK_FALSE(json["machine"].get<std::string>().empty());
     CHECK(json["model"] == tiny_model());
     CHECK(json["read_gb_s"].get<double>() > 0);
+    CHECK(json["tok_s_reps"].size() == 3);
   }
   CHECK(count == 2);
 }

@@ -68,9 +68,10 @@ TEST_CASE("without a profile nothing is collected and every depth is reported") 
   const auto results = nemo::run_benchmark(*model, options, [&](const auto& r) {
     seen.push_back(r.test + "@" + std::to_string(r.depth));
   });
-  CHECK(seen == std::vector<std::string>{"pp4@0", "pp8@0", "tg2@0", "pp4@16", "pp8@16", "tg2@16"});
+  CHECK(seen == std::vector<std::string>{"pp4@0", "pp4@16", "pp8@0", "pp8@16", "tg2@0", "tg2@16"});
   for (const auto& r : results) {
     CHECK(r.profiled_tokens == 0);
+    CHECK(r.speeds == std::vector<double>{r.tokens_per_second});
     CHECK(r.tokens_per_second > 0);
     CHECK(r.deviation == 0);
     CHECK(r.profile[nemo::Profile::Part::head].calls == 0);

@@ -29,8 +29,9 @@ struct BenchmarkOptions {
 struct BenchmarkResult {
   std::string test;  // "pp512", "tg64", "tg64 mtp3"
   std::int64_t depth = 0;
-  double tokens_per_second = 0;  // mean over repetitions
-  double deviation = 0;          // standard deviation of it
+  std::vector<double> speeds;    // tokens per second of each timed repetition
+  double tokens_per_second = 0;  // their mean
+  double deviation = 0;          // their standard deviation
   /// Bytes that had to be read per second: weights once per chunk (routed experts by expectation),
   /// recurrent state once in and once out per step, keys and values once per step.
   double bytes_per_second = 0;
@@ -46,9 +47,11 @@ struct BenchmarkResult {
   DraftStatistics drafts;            // of decode tests with drafts
 };
 
-/// Runs every test at every depth; `report` sees each result as it is made. One untimed repetition
-/// precedes the timed ones. Throws Error{usage} for counts that make no sense, Error{capacity} when
-/// a test does not fit the model's context.
+/// Runs every test at every depth; `report` sees each result as it is made. Repetitions of a test
+/// take turns over the depths, so that repetition i of two depths saw nearly the same neighbours on
+/// a shared machine and their difference is the depth's. An untimed repetition of each precedes
+/// them. Throws Error{usage} for counts that make no sense, Error{capacity} when a test does not
+/// fit the model's context.
 std::vector<BenchmarkResult> run_benchmark(
     const Model& model, const BenchmarkOptions& options,
     const std::function<void(const BenchmarkResult&)>& report = {});

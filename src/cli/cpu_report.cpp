@@ -31,11 +31,10 @@ void print_cpu_report(bool json) {
                         {"used", choice.table == &chosen},
                         {"reason", reason(choice, chosen)}});
     }
-    const nlohmann::ordered_json report = {{"cpu", cpu_name()},
-                                           {"threads", omp_get_max_threads()},
-                                           {"features", cpu_features()},
-                                           {"kernels", chosen.name},
-                                           {"tables", tables}};
+    const nlohmann::ordered_json report = {
+        {"cpu", cpu_name()},          {"threads", omp_get_max_threads()},
+        {"features", cpu_features()}, {"fetches_streams", fetches_streams()},
+        {"kernels", chosen.name},     {"tables", tables}};
     std::printf("%s\n", report.dump(2).c_str());
     return;
   }
@@ -43,7 +42,10 @@ void print_cpu_report(bool json) {
   for (const std::string_view name : cpu_features()) features += " " + std::string(name);
   std::printf("%-12s %s\n", "cpu", cpu_name().c_str());
   std::printf("%-12s %d\n", "threads", omp_get_max_threads());
-  std::printf("%-12s%s\n\n", "features", features.empty() ? " none known" : features.c_str());
+  std::printf("%-12s%s\n", "features", features.empty() ? " none known" : features.c_str());
+  std::printf("%-12s %s\n\n", "weights",
+              fetches_streams() ? "fetched ahead of use: Intel's hardware stops at pages"
+                                : "single streams left to hardware, others fetched ahead of use");
   for (const KernelChoice& choice : kernel_choices()) {
     std::printf("%-12s %s\n", std::string(choice.table->name).c_str(),
                 reason(choice, chosen).c_str());

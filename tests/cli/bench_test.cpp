@@ -130,5 +130,10 @@ TEST_CASE("info --cpu says which kernels run here and why not the others") {
   }
   CHECK(used == 1);
   CHECK(json["tables"][0]["name"] == "reference");
-  CHECK_THAT(nemo({"info", "--cpu"}).out, Contains("used") && Contains("reference"));
+  const auto text = nemo({"info", "--cpu"}).out;
+  CHECK_THAT(text, Contains("used") && Contains("reference"));
+  const bool fetches = json["fetches_streams"].get<bool>();
+  CHECK(fetches == (text.find("fetched ahead of use: Intel") != std::string::npos));
+  if (json["cpu"].get<std::string>().find("Intel") == 0) CHECK(fetches);
+  if (json["cpu"].get<std::string>().find("AMD") == 0) CHECK_FALSE(fetches);
 }

@@ -1,4 +1,4 @@
-// Asks the CPU which instruction sets it has.
+// Asks the CPU which instruction sets it has, and who made it.
 #include <vector>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -63,11 +63,26 @@ std::vector<std::string_view> ask() {
   return found;
 }
 
+bool made_by_intel() {
+#if defined(__x86_64__) || defined(__i386__)
+  unsigned a = 0, b = 0, c = 0, d = 0;  // b, d, c spell the maker's name
+  return __get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_INTEL_ebx &&
+         d == signature_INTEL_edx && c == signature_INTEL_ecx;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 std::span<const std::string_view> cpu_features() noexcept {
   static const std::vector<std::string_view> features = ask();
   return features;
+}
+
+bool fetches_streams() noexcept {
+  static const bool fetches = made_by_intel();
+  return fetches;
 }
 
 }  // namespace nemo

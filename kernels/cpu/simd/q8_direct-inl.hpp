@@ -8,11 +8,12 @@
 namespace nemo {
 namespace {
 
-// Rows in kernel order lie in one stream, which hardware follows best by itself, unless the fields
-// of a block with several tiles are read in turns or scales lie elsewhere. Then they are fetched
-// this far ahead, without an end (a fetch behind the last row does nothing). Of the 59 GB/s that
-// two Zen 4 cores read, Q8_0 gets 57 without and 41 with it, Q6_K 14 and 45, affine codes of 4 bits
-// 43 and 60.
+// Rows in kernel order lie in one stream, which some CPUs follow best by themselves
+// (fetches_streams), unless the fields of a block with several tiles are read in turns or scales
+// lie elsewhere. Otherwise they are fetched this far ahead, without an end (a fetch behind the last
+// row does nothing). Of the 59 GB/s that two Zen 4 cores read, Q8_0 gets 57 without and 41 with it,
+// Q6_K 14 and 45, affine codes of 4 bits 43 and 60; of the 21 of two Cascade Lake cores Q4_0 18
+// and 20.5.
 constexpr std::int64_t kAheadBytes = 8 << 10;
 
 /// sums[g][t] += (kLanes rows of group g) . (token t) over `count` blocks each, which lie one group
@@ -73,6 +74,8 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
       fetch_lines(w.data + r * w.row_bytes, bytes_of<Block>(cols));
     }
   }
+  [[maybe_unused]] bool fetch = false;
+  if constexpr (Rows::kKernelOrder) fetch = !Rows::kOneStream || fetches_streams();
   std::int64_t height = 0;
   for (std::int64_t r = 0; r < rows; r += height) {
     height = w.from(r, 0).together(rows - r);
@@ -98,7 +101,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
       const Rows from = w.from(r, c);
       if constexpr (Rows::kKernelOrder) {
         const auto blocks = from.blocks();
-        const std::byte* ahead = Rows::kOneStream ? nullptr : blocks.p + kAheadBytes;
+        const std::byte* ahead = fetch ? blocks.p + kAheadBytes : nullptr;
         multiply_direct_any<Block>(tokens, blocks, count, groups, some, acc, ahead);
       } else {
         // The next kLanes rows follow in memory, which the hardware cannot see in kLanes short

@@ -14,9 +14,9 @@ std::int64_t bytes_of(std::span<const TensorRef* const> tensors) noexcept {
 }
 
 bool worth_repacking(std::int64_t bytes) {
-  constexpr std::int64_t kMost = std::int64_t{4} << 30;
+  constexpr std::int64_t kMost = std::int64_t{8} << 30;
   const std::int64_t memory = physical_memory_bytes();
-  return bytes <= kMost && (memory <= 0 || bytes <= memory / 4);
+  return bytes <= kMost && (memory <= 0 || bytes <= memory / 3);
 }
 
 Repacked repack(const Checkpoint& checkpoint, std::span<const TensorRef* const> tensors,

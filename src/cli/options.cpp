@@ -151,7 +151,7 @@ void add_run_flags(CLI::App& command, std::string& model, LoadOptions& load) {
   command
       .add_option(
           "--repack", load.repack,
-          "Copy weights into kernel order while loading: auto (default: up to 4 GiB, but not "
+          "Copy weights into kernel order while loading: auto (default: up to 8 GiB, but not "
           "for the one answer of run), on, off; a pack (nemo pack) needs no copy")
       ->transform(CLI::Transformer(choices))
       ->type_name("WHEN");

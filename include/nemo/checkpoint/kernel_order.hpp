@@ -72,7 +72,7 @@ void order_rows(const Kernels& kernels, const TensorRef& tensor, std::int64_t fi
 
 [[nodiscard]] std::int64_t bytes_of(std::span<const TensorRef* const> tensors) noexcept;
 
-/// Whether a copy of this many bytes is quick to make and leaves room: at most 4 GiB and a quarter
+/// Whether a copy of this many bytes is quick to make and leaves room: at most 8 GiB and a third
 /// of the memory. Larger models start sooner from the file as it is, and as a pack they need no
 /// copy.
 [[nodiscard]] bool worth_repacking(std::int64_t bytes);

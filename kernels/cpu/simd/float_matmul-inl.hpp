@@ -95,8 +95,9 @@ void float_streams_in_place(const std::byte* w, std::int64_t row_bytes, std::int
   const std::int64_t length = (rows + kStreams - 1) / kStreams;
   for (std::int64_t r = 0; r < length; ++r) {
     std::int64_t at[kStreams];  // of streams that have ended, the stretch's last row once more
-    for (std::int64_t i = 0; i < kStreams; ++i)
+    for (std::int64_t i = 0; i < kStreams; ++i) {
       at[i] = i * length + r < rows ? i * length + r : rows - 1;
+    }
     float sums[kFewTokens][kStreams];
     for (std::int64_t c = 0; c < cols; c += kPiece) {
       const Element* row[kStreams];

@@ -74,8 +74,6 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
       fetch_lines(w.data + r * w.row_bytes, bytes_of<Block>(cols));
     }
   }
-  [[maybe_unused]] bool fetch = false;
-  if constexpr (Rows::kKernelOrder) fetch = !Rows::kOneStream || fetches_streams();
   std::int64_t height = 0;
   for (std::int64_t r = 0; r < rows; r += height) {
     height = w.from(r, 0).together(rows - r);
@@ -101,7 +99,8 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
       const Rows from = w.from(r, c);
       if constexpr (Rows::kKernelOrder) {
         const auto blocks = from.blocks();
-        const std::byte* ahead = fetch ? blocks.p + kAheadBytes : nullptr;
+        const bool hardware_follows = Rows::kOneStream && !fetches_streams();
+        const std::byte* ahead = hardware_follows ? nullptr : blocks.p + kAheadBytes;
         multiply_direct_any<Block>(tokens, blocks, count, groups, some, acc, ahead);
       } else {
         // The next kLanes rows follow in memory, which the hardware cannot see in kLanes short

@@ -9,13 +9,14 @@ namespace nemo {
 namespace {
 
 constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share activations in L1
+constexpr int kPieceTiles = 4;  // unpacked at a time where the next weights are fetched meanwhile
 
 /// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
 /// every code, modulo 256. Multiplies them with the first kTokens tokens too, acc[t] += (row) .
-/// (token t): loads and stores wait for other things than products do.
+/// (token t): loads and stores wait for other things than products do. Returns what follows.
 template <class Block, class Layout, int kAdd = 0, int kTokens = 0, class Blocks>
-void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
-                  const TokenSpan& span = {}, F* sums = nullptr) noexcept {
+[[gnu::noinline]] Blocks unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
+                                      const TokenSpan& span = {}, F* sums = nullptr) noexcept {
   const TokenSpan x = span;
   constexpr int kSome = kTokens > 0 ? kTokens : 1;
   F acc[kSome];
@@ -49,6 +50,7 @@ void unpack_panel(Blocks p, std::int64_t blocks, std::byte* __restrict panel,
     p.next();
   }
   for (int t = 0; t < kTokens; ++t) sums[t] = acc[t];
+  return p;
 }
 
 /// unpack(blocks, row, column, columns, panel) for the panels of all rows, one after the other,
@@ -85,26 +87,36 @@ void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte*
                      });
 }
 
-/// The same, and y[t, 0..rows) (+)= rows . token t for kTokens tokens.
+/// The same, `piece` blocks at a time, and y[t, 0..rows) (+)= rows . token t for kTokens tokens.
+/// With every piece `ahead` takes a step.
 template <int kTokens, class Rows>
 void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
                          float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
-                         std::byte* panels) noexcept {
+                         std::byte* panels, std::int64_t piece, Ahead& ahead) noexcept {
   using Block = typename Rows::Block;
   using Layout = LayoutOf<Block>;
+  constexpr int kTiles = Block::kElements / 32;
   for_panels<Layout>(
       w, rows, cols, tail, panels,
-      [&](auto blocks, std::int64_t r, std::int64_t c, std::int64_t width,
-          std::byte* panel) NEMO_SIMD_LAMBDA {
-        const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-        const TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * Layout::kAux, x.aux_stride};
-        F acc[kTokens];
-        for (int t = 0; t < kTokens; ++t) {
-          acc[t] = accumulate || c > 0 ? load_upto(y + t * ldy + r, height) : F(0.0f);
-        }
-        unpack_panel<Block, Layout, 0, kTokens>(blocks, width / Block::kElements, panel, some, acc);
-        for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
-      });
+      [&](auto blocks, std::int64_t r, std::int64_t c, std::int64_t width, std::byte* panel)
+          NEMO_SIMD_LAMBDA {
+            const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
+            TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * Layout::kAux, x.aux_stride};
+            F acc[kTokens];
+            for (int t = 0; t < kTokens; ++t) {
+              acc[t] = accumulate || c > 0 ? load_upto(y + t * ldy + r, height) : F(0.0f);
+            }
+            const std::int64_t count = width / Block::kElements;
+            for (std::int64_t b = 0; b < count; b += piece) {
+              const std::int64_t n = count - b < piece ? count - b : piece;
+              ahead.step();
+              blocks = unpack_panel<Block, Layout, 0, kTokens>(blocks, n, panel, some, acc);
+              panel += n * kTiles * Layout::kBytes;
+              some.codes += n * Block::kElements;
+              some.aux += n * kTiles * Layout::kAux;
+            }
+            for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
+          });
 }
 
 /// Panels unpacked at a time: as many as fit, a power of two, so that those of kernel order come
@@ -199,26 +211,36 @@ template <class Rows>
 void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
                 std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                 std::byte* panels) noexcept {
-  using Layout = LayoutOf<typename Rows::Block>;
+  using Block = typename Rows::Block;
+  using Layout = LayoutOf<Block>;
   constexpr std::int64_t kTokens = kTokensOf<Layout>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
   const std::int64_t slab_rows =
       panels_of_slab(kPanelSlabBytes / panel_bytes, KernelOrder::kSlabGroups, kPanelRows) *
       std::int64_t{kLanes};
+  const std::int64_t groups = slab_rows / kLanes;
+  // The next slab's weights are read ahead during the passes or, where those would be over too
+  // soon, while this one is unpacked.
+  const std::int64_t most_passes = (tokens - kDirectTokens + kTokens - 1) / kTokens;
+  const bool few = tokens < 2 * kDirectTokens;
+  constexpr std::int64_t kFewBlocks = (kPieceTiles * 32 - 1) / Block::kElements + 1;
+  const std::int64_t blocks = cols / Block::kElements;
+  const std::int64_t piece = few ? kFewBlocks : blocks;
+  const std::int64_t steps = few ? groups * ((blocks + piece - 1) / piece)
+                                 : (groups + kPanelRows - 1) / kPanelRows * most_passes * tiles;
   for (std::int64_t r0 = 0; r0 < rows; r0 += slab_rows) {
     const std::int64_t end = rows - r0 < slab_rows ? rows : r0 + slab_rows;
-    unpack_and_multiply<kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
-                                       tail, panels);
     Ahead ahead;
     if (end < rows) {
-      const std::int64_t passes = (slab_rows / kLanes + kPanelRows - 1) / kPanelRows *
-                                  ((tokens - kDirectTokens + kTokens - 1) / kTokens);
-      ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols,
-                                   passes * tiles);
+      ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols, steps);
     }
-    for (std::int64_t t = kDirectTokens; t < tokens; t += kTokens) {
-      const std::int64_t count = tokens - t < kTokens ? tokens - t : kTokens;
+    unpack_and_multiply<kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
+                                       tail, panels, piece, ahead);
+    // Passes of about as many tokens each: those of one or two take nearly as long as of three.
+    std::int64_t passes = most_passes;
+    for (std::int64_t t = kDirectTokens, count = 0; t < tokens; t += count, --passes) {
+      count = (tokens - t + passes - 1) / passes;
       const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
                            x.aux_stride};
       const std::byte* panel = panels;

@@ -145,7 +145,7 @@ NEMO_SIMD void fifth_bits(const FileBlocks<kSize>& b, I (&low)[4], I (&high)[4])
 
 template <int kAt, int kSize>
 NEMO_SIMD void fifth_bits(const KernelBlocks<kSize>& b, I (&low)[4], I (&high)[4]) {
-  const I bits = b.template word<kAt>();  // as bits_by_quads
+  const I bits = in_register(b.template word<kAt>());  // as bits_by_quads
   const I sixteen = all_bytes(16);
   unroll<4>([&](auto q) NEMO_SIMD_LAMBDA {
     low[q.k] = or_bits(low[q.k], and_bits(shift_left<4 - decltype(q)::k>(bits), sixteen));

@@ -237,7 +237,7 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
     }
     unpack_and_multiply<kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
                                        tail, panels, piece, ahead);
-    // Passes of about as many tokens each: those of one or two take nearly as long as of three.
+    // Passes of about as many tokens each: a short one loads the same weights for fewer products.
     std::int64_t passes = most_passes;
     for (std::int64_t t = kDirectTokens, count = 0; t < tokens; t += count, --passes) {
       count = (tokens - t + passes - 1) / passes;

@@ -22,6 +22,7 @@ namespace nemo {
 enum class ActFormat : std::uint8_t {
   f32,  // rows of float
   q8,   // rows of Q8Row: int8 codes with one scale per 32 elements
+  q8_winograd,  // the same with smaller codes and other sums (Q8Row)
 };
 
 /// One activation row quantized to int8, as separate arrays:
@@ -30,7 +31,13 @@ enum class ActFormat : std::uint8_t {
 /// A scale is 0, infinite or level * 2^e with one of kLevels levels, 1, 1.25, 1.5 and 1.75, so that
 /// products have fewer factors to multiply with (kernels/cpu/simd/q8_tiles-inl.hpp). The mean
 /// square of the rounding errors is 1.2 times what scales of any value would give.
+///
+/// ActFormat::q8_winograd (kernels/cpu/simd/q8_winograd-inl.hpp): codes up to kMostWinogradCode,
+///   sums[2b] + sums[2b+1] = the sum of block b's codes c,
+///   sums[2b+1] = sum over i = 8..11 and 24..27 of c[i] * c[i+4] - 8 * c[i] + 120 * c[i+4].
 struct Q8Row {
+  static constexpr int kMostCode = 127;
+  static constexpr int kMostWinogradCode = 120;
   static constexpr int kLevels = 4;
   static constexpr int kLevelAt = 21;  // the level's index is in bits 21 and 22 of a scale
   static constexpr std::int32_t kPowerBits = 0x7f800000;
@@ -40,11 +47,11 @@ struct Q8Row {
   float* scales;
   std::int32_t* sums;
 
-  /// The smallest scale with which codes up to 127 reach `absmax`; 0 if that would be subnormal,
+  /// The smallest scale with which codes up to `most` reach `absmax`; 0 if that would be subnormal,
   /// having no finite inverse, and infinity beyond kLargestScale.
-  [[gnu::always_inline]] static float scale_for(float absmax) noexcept {
+  [[gnu::always_inline]] static float scale_for(float absmax, int most = kMostCode) noexcept {
     constexpr std::uint32_t kBelow = (1u << kLevelAt) - 1;
-    const auto bits = std::bit_cast<std::uint32_t>(absmax / 127.0f);
+    const auto bits = std::bit_cast<std::uint32_t>(absmax / static_cast<float>(most));
     const auto scale = std::bit_cast<float>((bits + kBelow) & ~kBelow);
     return scale < 0x1p-126f       ? 0.0f
            : scale > kLargestScale ? std::bit_cast<float>(kPowerBits)
@@ -128,7 +135,7 @@ struct RowsOut {
 inline constexpr std::size_t kMatmulScratchBytes = std::size_t{5} << 20;
 
 /// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
-/// `acts` points at row 0 of the activations (float or Q8Row), `act_stride` in bytes, rows 64-byte
+/// `acts` points at row 0 of the activations (as ActFormat says), `act_stride` in bytes, rows 64-byte
 /// aligned. A result depends only on its own weight row and activation row, not on how rows were
 /// split over calls, nor on their order. In kernel order row0 and rows are multiples of lanes.
 using Matmul = void (*)(const WeightRows& w, std::int64_t row0, std::int64_t rows,
@@ -172,7 +179,7 @@ struct FormatKernels {
   /// takes, with groups that fit into a strip.
   [[nodiscard]] std::int64_t lanes_of(const WeightRows& w) const noexcept {
     const bool fits = w.planes.type == ScaleType::none || w.planes.group <= KernelOrder::kStripCols;
-    return product(w).act == ActFormat::q8 && fits ? lanes : 0;
+    return product(w).act != ActFormat::f32 && fits ? lanes : 0;
   }
 };
 
@@ -196,6 +203,8 @@ struct Kernels {
   /// 0, one with an infinity an infinite scale. error[i] = x[i] - scales[i/32] * codes[i], exactly
   /// rounded, unless it is null.
   void (*quantize_q8)(const float* x, std::int64_t n, void* out, float* error) noexcept;
+  /// The same for ActFormat::q8_winograd. Null: no format of this table takes that.
+  void (*quantize_q8_winograd)(const float* x, std::int64_t n, void* out) noexcept = nullptr;
   void (*half_from_float)(const float* x, std::int64_t n, Half* out) noexcept;
   void (*float_from_half)(const Half* x, std::int64_t n, float* out) noexcept;
   /// y = H (signs * x) / sqrt(block), each block of x by itself: the rotation of TurboQuant-MLX's
@@ -295,5 +304,10 @@ struct KernelChoice {
 /// reading without and 97 % with it (Cascade Lake). AMD's does, and is disturbed: 97 and 69 %
 /// (Q8_0, Zen 4).
 [[nodiscard]] bool fetches_streams() noexcept;
+
+/// Whether vector units other than those that multiply add integers. AMD's do, of four units two
+/// each; Intel's add in those with which they multiply 64 bytes. Where they do, `zen4` is the
+/// faster of the tables with AVX-512 BF16.
+[[nodiscard]] bool adds_beside_products() noexcept;
 
 }  // namespace nemo

@@ -23,6 +23,14 @@ extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 
+/// Products that take ActFormat::q8_winograd: what `zen4` has of its own for prefill, beside what
+/// `avx512bf16` has.
+struct WinogradProducts {
+  FormatTable formats;  // an entry has its matmul, or nothing
+  decltype(Kernels::quantize_q8_winograd) quantize;
+};
+extern const WinogradProducts kZen4Products;
+
 /// Float products of bf16 numbers: what `amx` has beside, where the CPU has them, of numbers in two
 /// parts, and what `amx` and `avx512bf16` have for prefill, of rounded ones.
 struct FloatProducts {

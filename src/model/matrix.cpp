@@ -11,14 +11,14 @@ Activations::Rows& Activations::rotated(const Rotation* rotation) {
   const auto found = std::find_if(made_.begin(), made_.end(),
                                   [&](const Rows& r) { return r.rotation == rotation; });
   if (found != made_.end()) return *found;
-  if (rotation == nullptr) return made_.emplace_back(Rows{nullptr, x_, stride_, nullptr});
+  if (rotation == nullptr) return made_.emplace_back(Rows{nullptr, x_, stride_});
   const std::int64_t stride = padded(cols_);
   auto* y = compute_.arena.take<float>(rows_ * stride);
   parallel_for(rows_ >= 8 ? compute_.threads : 1, rows_, [&](std::int64_t r) {
     compute_.kernels.rotate(x_ + r * stride_, rotation->signs.data(), cols_, rotation->block,
                             y + r * stride);
   });
-  return made_.emplace_back(Rows{rotation, y, stride, nullptr});
+  return made_.emplace_back(Rows{rotation, y, stride});
 }
 
 Activations::Form Activations::form(ActFormat format, const Rotation* rotation) {
@@ -29,7 +29,9 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
   }
   const int planes = compute_.fine_activations ? 2 : 1;
   const std::int64_t plane_bytes = Q8Row::bytes(cols_);
-  if (source.q8 == nullptr) {
+  const bool winograd = format == ActFormat::q8_winograd;
+  const std::byte*& made = winograd ? source.q8_winograd : source.q8;
+  if (made == nullptr) {
     auto* rows = compute_.arena.take<std::byte>(rows_ * planes * plane_bytes);
     auto* errors = compute_.arena.take<float>(planes > 1 ? compute_.threads * padded(cols_) : 0);
     // One row takes a microsecond or two, as long as a parallel region.
@@ -37,12 +39,13 @@ Activations::Form Activations::form(ActFormat format, const Rotation* rotation) 
       const float* x = source.x + r * source.stride;
       std::byte* first = rows + r * planes * plane_bytes;
       float* error = planes > 1 ? errors + omp_get_thread_num() * padded(cols_) : nullptr;
+      if (winograd) return compute_.products().quantize_q8_winograd(x, cols_, first);
       compute_.kernels.quantize_q8(x, cols_, first, error);
       if (planes > 1) compute_.kernels.quantize_q8(error, cols_, first + plane_bytes, nullptr);
     });
-    source.q8 = rows;
+    made = rows;
   }
-  return {source.q8, planes * plane_bytes, planes};
+  return {made, planes * plane_bytes, planes};
 }
 
 namespace {

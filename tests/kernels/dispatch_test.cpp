@@ -86,5 +86,13 @@ TEST_CASE("every available table has every kernel") {
            k.relu2 != nullptr && k.rms_norm != nullptr && k.gated_group_norm != nullptr &&
            k.exp_sum != nullptr && k.max != nullptr && k.conv_silu != nullptr &&
            k.ssm_step != nullptr && k.scores_half != nullptr && k.mix_half != nullptr));
+    for (const nemo::Kernels* own : {table, table->prefill}) {
+      if (own == nullptr) continue;
+      for (const nemo::DTypeInfo& type : nemo::all_dtypes()) {
+        INFO(type.name);
+        CHECK((own->format(type.type).act != nemo::ActFormat::q8_winograd ||
+               own->quantize_q8_winograd != nullptr));
+      }
+    }
   }
 }

@@ -1,4 +1,5 @@
-// Products of a matrix unit and of bf16 pairs that are emulated, for machines without them.
+// Products of a matrix unit, of bf16 pairs and of Winograd's kind with emulated instructions, for
+// machines without them.
 #pragma once
 
 #include <kernels/cpu/tables.hpp>
@@ -11,6 +12,8 @@ extern const FloatProducts kEmulatedFloatProducts;
 extern const FloatProducts kEmulatedPrefillProducts;
 /// As those of `avx512bf16`.
 extern const FloatProducts kEmulatedPairProducts;
+/// As those of `zen4`.
+extern const WinogradProducts kEmulatedWinogradProducts;
 
 /// What was asked of the emulated unit since the last call; `misuse` counts products that it was
 /// not configured for and rows or slots that it does not have.

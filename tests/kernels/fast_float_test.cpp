@@ -4,6 +4,10 @@
 
 #include <limits>
 
+#ifdef NEMO_HAVE_EMULATED_UNIT
+#include "emulated_unit.hpp"
+#endif
+
 using namespace nemo;
 using namespace nemo::test;
 
@@ -31,6 +35,17 @@ const std::vector<float> kEdges = {0.0f,   -0.0f, 1e-45f, -1e-40f, 1e-38f,  0.5f
                                    1.0f,   -1.0f, 20.0f,  -20.0f,  87.0f,   -87.0f,  88.5f,
                                    -88.5f, 89.0f, -95.0f, -103.0f, 104.0f,  -104.0f, 1e4f,
                                    -1e4f,  1e18f, -1e18f, 126.5f,  -126.5f, 3.4e38f};
+
+std::vector<decltype(Kernels::quantize_q8_winograd)> winograd_quantizers(const Kernels& table) {
+  std::vector<decltype(Kernels::quantize_q8_winograd)> all;
+#ifdef NEMO_HAVE_EMULATED_UNIT
+  if (table.name == "avx2") all.push_back(kEmulatedWinogradProducts.quantize);
+#endif
+  if (table.prefill != nullptr && table.prefill->quantize_q8_winograd != nullptr) {
+    all.push_back(table.prefill->quantize_q8_winograd);
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -67,6 +82,13 @@ TEST_CASE("activations quantize to the reference's bits") {
         std::vector<std::byte> alone(at(Q8Row::bytes(n)));
         table->quantize_q8(x.data(), n, alone.data(), nullptr);
         CHECK(alone == a);
+        for (const auto quantize : winograd_quantizers(*table)) {
+          quantize(x.data(), n, a.data());
+          reference.quantize_q8_winograd(x.data(), n, b.data());
+          CHECK(std::memcmp(qa.codes, qb.codes, at(n)) == 0);
+          CHECK(std::memcmp(qa.scales, qb.scales, at(n / 32 * 4)) == 0);
+          CHECK(std::memcmp(qa.sums, qb.sums, at(n / 16 * 4)) == 0);
+        }
       }
     }
   }

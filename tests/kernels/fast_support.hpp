@@ -50,7 +50,7 @@ inline Activations pack_activations(const Kernels& table, ActFormat format,
                                     const std::vector<float>& x, std::int64_t cols) {
   const std::int64_t tokens = static_cast<std::int64_t>(x.size()) / cols;
   Activations a;
-  const std::int64_t bytes = format == ActFormat::q8 ? Q8Row::bytes(cols) : cols * 4;
+  const std::int64_t bytes = format == ActFormat::f32 ? cols * 4 : Q8Row::bytes(cols);
   a.stride = (bytes + 63) / 64 * 64;
   a.bytes = AlignedBuffer<std::byte>(at(a.stride * tokens));
   a.values = x;
@@ -60,7 +60,11 @@ inline Activations pack_activations(const Kernels& table, ActFormat format,
       std::memcpy(row, x.data() + t * cols, at(cols * 4));
       continue;
     }
-    table.quantize_q8(x.data() + t * cols, cols, row, nullptr);
+    if (format == ActFormat::q8) {
+      table.quantize_q8(x.data() + t * cols, cols, row, nullptr);
+    } else {
+      table.quantize_q8_winograd(x.data() + t * cols, cols, row);
+    }
     const Q8Row q = Q8Row::at(row, cols);
     for (std::int64_t c = 0; c < cols; ++c) {
       a.values[at(t * cols + c)] = q.scales[c / 32] * static_cast<float>(q.codes[c]);

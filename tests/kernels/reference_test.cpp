@@ -291,6 +291,42 @@ TEST_CASE("quantize_q8 keeps every element within half a step and its sums are t
   CHECK(q.codes[128] == -127);
 }
 
+TEST_CASE("quantize_q8_winograd has smaller codes, and sums that Winograd's products start from") {
+  const Index n = 32 * 5;
+  VectorF x = random_matrix(n, 1, 25);
+  x.segment(32, 32).setConstant(120.0f / 64.0f);  // a scale of 1 / 64
+  x.segment(64, 32).setConstant(-120.0f / 64.0f);
+  x.segment(96, 32).setZero();
+  AlignedBuffer<std::byte> row(static_cast<std::size_t>(Q8Row::bytes(n)));
+  reference().quantize_q8_winograd(x.data(), n, row.data());
+  const Q8Row q = Q8Row::at(row.data(), n);
+  std::mt19937 random(3);
+  for (Index block = 0; block < n / 32; ++block) {
+    const std::int8_t* c = q.codes + 32 * block;
+    CHECK(q.scales[block] == Q8Row::scale_for(x.segment(32 * block, 32).cwiseAbs().maxCoeff(),
+                                              Q8Row::kMostWinogradCode));
+    int sum = 0;
+    for (Index j = 0; j < 32; ++j) {
+      const float back = q.scales[block] * static_cast<float>(c[j]);
+      CHECK(std::abs(back - x(32 * block + j)) <= 0.5001f * q.scales[block]);
+      CHECK(std::abs(c[j]) <= 120);
+      sum += c[j];
+    }
+    CHECK(q.sums[2 * block] + q.sums[2 * block + 1] == sum);
+    // With any codes of weights: products of two for those of four numbers.
+    int exact = 0, products = -q.sums[2 * block + 1];
+    for (const int first : {8, 24}) {
+      for (int i = first; i < first + 4; ++i) {
+        const int w0 = static_cast<int>(random() % 16), w1 = static_cast<int>(random() % 16);
+        exact += c[i] * w0 + c[i + 4] * w1;
+        products += (c[i] + w1 + 120) * (c[i + 4] + w0 - 8) - (w1 + 120) * (w0 - 8);
+      }
+    }
+    CHECK(products == exact);
+  }
+  CHECK((q.codes[32] == 120 && q.codes[64] == -120));
+}
+
 TEST_CASE("scales of activations are a level times a power of two, and the smallest that do") {
   std::mt19937 random(7);
   for (int i = 0; i < 100000; ++i) {

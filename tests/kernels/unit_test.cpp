@@ -1,5 +1,6 @@
-// Products on a matrix unit (AMX, an emulated one, NEON's int8 matrix instructions), or with
-// AVX-VNNI's one instruction, against those of the table they extend: the same bits.
+// Products on a matrix unit (AMX, an emulated one, NEON's int8 matrix instructions), with
+// AVX-VNNI's one instruction, or of Winograd's kind, against those of the table they extend: the
+// same bits.
 #include "catch.hpp"
 #include "fast_support.hpp"
 
@@ -26,7 +27,8 @@ struct Pair {
   std::string name;
   const FormatKernels* unit;  // indexed by DType; matmul may be null
   const Kernels* vectors;
-  bool emulated;
+  bool emulated = false;
+  ActFormat act = ActFormat::q8;
 };
 
 std::vector<Pair> pairs() {
@@ -34,14 +36,20 @@ std::vector<Pair> pairs() {
 #ifdef NEMO_HAVE_EMULATED_UNIT
   if (const Kernels* avx2 = find_table("avx2")) {
     all.push_back({"emulated", kEmulatedUnitProducts.formats, avx2, true});
+    all.push_back({"emulated winograd", kEmulatedWinogradProducts.formats.formats, avx2, false,
+                   ActFormat::q8_winograd});
   }
 #endif
   const std::pair<const char*, const char*> tables[] = {
       {"amx", "avx512vnni"}, {"avxvnni", "avx2"}, {"neon_i8mm", "neon"}};
   for (const auto& [name, vectors] : tables) {
     if (const Kernels* unit = find_table(name)) {
-      all.push_back({name, unit->formats, find_table(vectors), false});
+      all.push_back({name, unit->formats, find_table(vectors)});
     }
+  }
+  if (const Kernels* zen4 = find_table("zen4")) {
+    all.push_back({"zen4 for prefill", zen4->prefill->formats, find_table("avx512vnni"), false,
+                   ActFormat::q8_winograd});
   }
   return all;
 }
@@ -49,10 +57,17 @@ std::vector<Pair> pairs() {
 std::vector<DType> types_of(const Pair& pair) {
   std::vector<DType> types = weight_types();
   std::erase_if(types, [&](DType type) {
-    return pair.unit[static_cast<int>(type)].matmul == nullptr ||
-           pair.vectors->format(type).act != ActFormat::q8;
+    const FormatKernels& unit = pair.unit[static_cast<int>(type)];
+    return unit.matmul == nullptr || pair.vectors->format(type).act != ActFormat::q8 ||
+           (pair.act != ActFormat::q8 && unit.act != pair.act);
   });
+  REQUIRE_FALSE(types.empty());
   return types;
+}
+
+/// Activations as the unit wants them, whose sums serve the vectors, too.
+Activations pack(const Pair& pair, const std::vector<float>& x, std::int64_t cols) {
+  return pack_activations(select_kernels("reference"), pair.act, x, cols);
 }
 
 std::vector<float> multiply(Matmul matmul, const StoredMatrix& m, std::int64_t row0,
@@ -103,9 +118,8 @@ TEST_CASE("a matrix unit's products have the vector units' bits for every row an
       for (const std::int64_t blocks : {1, 2, 5}) {
         const std::int64_t cols = block * blocks;
         const StoredMatrix m = random_matrix(type, 83, cols, 3);
-        const Activations a =
-            pack_activations(*pair.vectors, ActFormat::q8, random_floats(70 * cols, 1.0f, 5), cols);
-        for (const std::int64_t tokens : {4, 5, 7, 8, 9, 16, 17, 24, 25, 33, 70}) {
+        const Activations a = pack(pair, random_floats(70 * cols, 1.0f, 5), cols);
+        for (const std::int64_t tokens : {4, 5, 7, 8, 9, 11, 12, 13, 16, 17, 24, 25, 33, 70}) {
           for (const std::int64_t rows : {1, 8, 9, 15, 17, 64, 81}) {
             compare(pair, type, m, 2, rows, a, tokens);
           }
@@ -123,16 +137,14 @@ TEST_CASE("a matrix unit's products of wide rows and of many tokens are the vect
       // More columns than a slab's pass takes, then more than a panel holds.
       for (const std::int64_t cols : {2816, 16384 + 512}) {
         const StoredMatrix m = random_matrix(type, 48, cols, 8);
-        const Activations a =
-            pack_activations(*pair.vectors, ActFormat::q8, random_floats(19 * cols, 1.0f, 6), cols);
+        const Activations a = pack(pair, random_floats(19 * cols, 1.0f, 6), cols);
         for (const std::int64_t rows : {41, 48}) compare(pair, type, m, 0, rows, a, 19);
       }
       // More tokens than go through at once: by their codes (1 MiB) and by their factors (768 KiB).
       for (const std::int64_t cols : {256, 4096}) {
         const std::int64_t tokens = cols == 256 ? 4099 : 270;
         const StoredMatrix m = random_matrix(type, 9, cols, 9);
-        const Activations a = pack_activations(*pair.vectors, ActFormat::q8,
-                                               random_floats(tokens * cols, 1.0f, 7), cols);
+        const Activations a = pack(pair, random_floats(tokens * cols, 1.0f, 7), cols);
         compare(pair, type, m, 0, 9, a, tokens);
       }
       SUCCEED();
@@ -146,14 +158,17 @@ TEST_CASE("a matrix unit is exact with the largest activations of both signs") {
       const std::int64_t cols = 512;
       const std::int64_t tokens = 16;
       const StoredMatrix m = random_matrix(type, 17, cols, 7);
+      const int most =
+          pair.act == ActFormat::q8 ? Q8Row::kMostCode : Q8Row::kMostWinogradCode;
       std::vector<float> x(at(tokens * cols));
       for (std::int64_t t = 0; t < tokens; ++t) {
         for (std::int64_t c = 0; c < cols; ++c) {
           const float signs[] = {1.0f, -1.0f, c % 2 == 0 ? 1.0f : -1.0f};
-          x[at(t * cols + c)] = signs[t % 3] * 3.0f;  // every code is +-127
+          x[at(t * cols + c)] = signs[t % 3] * static_cast<float>(most) / 64.0f;
         }
       }
-      const Activations a = pack_activations(*pair.vectors, ActFormat::q8, x, cols);
+      Activations a = pack(pair, x, cols);
+      CHECK(Q8Row::at(a.bytes.data(), cols).codes[0] == most);
       compare(pair, type, m, 0, 17, a, tokens);
       SUCCEED();
     }

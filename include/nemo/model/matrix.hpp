@@ -59,7 +59,7 @@ class Activations {
   };
   /// The form that products with `w` read: rotated if w wants that, in its format's ActFormat.
   [[nodiscard]] Form form(const Matrix& w) {
-    return form(compute_.kernels.format(w.type).product(w.view()).act, w.side.rotation.get());
+    return form(compute_.products().format(w.type).product(w.view()).act, w.side.rotation.get());
   }
   [[nodiscard]] Form form(ActFormat format, const Rotation* rotation = nullptr);
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
@@ -76,7 +76,8 @@ class Activations {
     const Rotation* rotation;
     const float* x;
     std::int64_t stride;
-    const std::byte* q8;
+    const std::byte* q8 = nullptr;
+    const std::byte* q8_winograd = nullptr;
   };
   [[nodiscard]] Rows& rotated(const Rotation* rotation);
   std::vector<Rows> made_;

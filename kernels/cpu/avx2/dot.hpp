@@ -26,7 +26,7 @@ constexpr int dot_class(int max_code) {
 template <int kClass>
 struct Dot {
   /// Panels keep codes as they are.
-  NEMO_SIMD static void arrange(I&, I&) {}
+  NEMO_SIMD static void arrange(I (&)[8]) {}
   static constexpr bool kSigned = kClass == 128;
   static constexpr int kRoom = 32767 / (2 * 127 * kClass);
   static constexpr int kGroup = kRoom >= 8 ? 8 : kRoom >= 4 ? 4 : kRoom >= 2 ? 2 : 1;

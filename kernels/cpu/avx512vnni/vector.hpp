@@ -216,6 +216,7 @@ NEMO_SIMD I signed_byte(I v) {
 /// The low halves of the products of 16-bit numbers.
 NEMO_SIMD I multiply_shorts(I a, I b) { return _mm512_mullo_epi16(a, b); }
 NEMO_SIMD I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
+NEMO_SIMD I subtract_words(I a, I b) { return _mm512_sub_epi32(a, b); }
 NEMO_SIMD I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
 NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
   return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(a, b), no, yes);
@@ -316,7 +317,7 @@ constexpr int dot_class(int) { return 0; }
 template <int kClass>
 struct Dot {
   /// Panels keep codes as they are.
-  NEMO_SIMD static void arrange(I&, I&) {}
+  NEMO_SIMD static void arrange(I (&)[8]) {}
   /// Adds to acc[i][t] word r: sum over quads of (word r of codes) . (activation quad of token t),
   /// for kRows row vectors whose codes lie `step` bytes apart.
   template <int kRows, int kTokens, int kQuads>

@@ -18,7 +18,7 @@ constexpr int dot_class(int) { return 0; }
 template <int kClass>
 struct Dot {
   /// Panels keep codes as they are.
-  NEMO_SIMD static void arrange(I&, I&) {}
+  NEMO_SIMD static void arrange(I (&)[8]) {}
   NEMO_SIMD static I add(I acc, I codes, I acts) {
     return _mm256_dpbusd_avx_epi32(acc, codes, acts);
   }

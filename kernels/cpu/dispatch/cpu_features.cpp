@@ -1,4 +1,5 @@
 // Asks the CPU which instruction sets it has, and who made it.
+#include <string>
 #include <vector>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -63,14 +64,18 @@ std::vector<std::string_view> ask() {
   return found;
 }
 
-bool made_by_intel() {
+/// As CPUID spells it; empty on other architectures.
+std::string maker() {
+  std::string name;
 #if defined(__x86_64__) || defined(__i386__)
-  unsigned a = 0, b = 0, c = 0, d = 0;  // b, d, c spell the maker's name
-  return __get_cpuid(0, &a, &b, &c, &d) != 0 && b == signature_INTEL_ebx &&
-         d == signature_INTEL_edx && c == signature_INTEL_ecx;
-#else
-  return false;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) != 0) {
+    for (const unsigned word : {b, d, c}) {
+      name.append(reinterpret_cast<const char*>(&word), sizeof word);
+    }
+  }
 #endif
+  return name;
 }
 
 }  // namespace
@@ -81,8 +86,13 @@ std::span<const std::string_view> cpu_features() noexcept {
 }
 
 bool fetches_streams() noexcept {
-  static const bool fetches = made_by_intel();
+  static const bool fetches = maker() == "GenuineIntel";
   return fetches;
+}
+
+bool adds_beside_products() noexcept {
+  static const bool adds = maker() == "AuthenticAMD";
+  return adds;
 }
 
 }  // namespace nemo

@@ -118,6 +118,16 @@ struct DerivedTable {
     }
     kernels.peak_dot4 = kernels.peak_dot8 = products.peak_dot;
   }
+  DerivedTable(std::string_view name, const Kernels& base, const WinogradProducts& products)
+      : DerivedTable(name, base) {
+    for (int i = 0; i < kDTypeCount; ++i) {
+      const FormatKernels& own = products.formats.formats[i];
+      if (own.matmul == nullptr) continue;
+      formats.formats[i].act = own.act;
+      formats.formats[i].matmul = own.matmul;
+    }
+    kernels.quantize_q8_winograd = products.quantize;
+  }
   DerivedTable(std::string_view name, const Kernels& base, const FloatProducts& products)
       : DerivedTable(name, base) {
     kernels.scores_half = products.scores_half;
@@ -172,6 +182,13 @@ std::vector<KernelChoice> choices() {
   static const DerivedTable pairs("avx512bf16", kAvx512VnniKernels, kAvx512Bf16FloatProducts);
   static const Kernels avx512bf16 = with_prefill("avx512bf16", kAvx512VnniKernels, pairs.kernels);
   all.push_back({&avx512bf16, missing_for_avx512bf16()});
+#ifdef NEMO_HAVE_ZEN4
+  static const DerivedTable winograd("zen4", pairs.kernels, kZen4Products);
+  static const Kernels zen4 = with_prefill("zen4", kAvx512VnniKernels, winograd.kernels);
+  // It runs on all of them, but where units that multiply do the additions, too, it is slower.
+  all.insert(adds_beside_products() ? all.end() : all.end() - 1,
+             {&zen4, missing_for_avx512bf16()});
+#endif
 #endif
 #ifdef NEMO_HAVE_AMX
   static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);

@@ -416,11 +416,13 @@ struct Dot {
 #ifdef __ARM_FEATURE_MATMUL_INT8
   // SMMLA adds to a word for each of two tokens and two rows a product of 8 bytes.
 
-  /// Two quads of eight rows become 8 bytes of rows 0 and 1, of 2 and 3 and so on.
-  NEMO_SIMD static void arrange(I& first, I& second) {
-    const I x = first, y = second;
-    first = {raw(vzip1q_u32(u32(x.a), u32(y.a))), raw(vzip2q_u32(u32(x.a), u32(y.a)))};
-    second = {raw(vzip1q_u32(u32(x.b), u32(y.b))), raw(vzip2q_u32(u32(x.b), u32(y.b)))};
+  /// Every two quads of eight rows become 8 bytes of rows 0 and 1, of 2 and 3 and so on.
+  NEMO_SIMD static void arrange(I (&quads)[8]) {
+    for (int q = 0; q < 8; q += 2) {
+      const I x = quads[q], y = quads[q + 1];
+      quads[q] = {raw(vzip1q_u32(u32(x.a), u32(y.a))), raw(vzip2q_u32(u32(x.a), u32(y.a)))};
+      quads[q + 1] = {raw(vzip1q_u32(u32(x.b), u32(y.b))), raw(vzip2q_u32(u32(x.b), u32(y.b)))};
+    }
   }
   /// Adds to acc[t] word r: (row r of codes) . (activations of token t); `codes` as arranged.
   template <int kTokens, int kQuads>
@@ -460,7 +462,7 @@ struct Dot {
   }
 #else
   /// Panels keep codes as they are.
-  NEMO_SIMD static void arrange(I&, I&) {}
+  NEMO_SIMD static void arrange(I (&)[8]) {}
   /// Adds to acc[t] word r: sum over quads of (word r of codes) . (activation quad of token t).
   template <int kTokens, int kQuads>
   NEMO_SIMD static void panel_row(const std::byte* codes, const std::byte* acts,

@@ -13,28 +13,50 @@ namespace nemo {
 namespace reference {
 namespace {
 
-void quantize_q8(const float* x, std::int64_t n, void* out, float* error) noexcept {
-  const Q8Row row = Q8Row::at(out, n);
+/// Codes up to `most`, and scales.
+void quantize_codes(const float* x, std::int64_t n, int most, const Q8Row& row,
+                    float* error) noexcept {
+  const auto bound = static_cast<float>(most);
   for (std::int64_t block = 0; block < n / 32; ++block) {
     const float* from = x + 32 * block;
     std::int8_t* codes = row.codes + 32 * block;
     float absmax = 0.0f;
     for (int j = 0; j < 32; ++j) absmax = std::fabs(from[j]) > absmax ? std::fabs(from[j]) : absmax;
-    const float scale = Q8Row::scale_for(absmax);
+    const float scale = Q8Row::scale_for(absmax, most);
     const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
     row.scales[block] = scale;
     for (int j = 0; j < 32; ++j) {
       float code = std::nearbyint(from[j] * inverse);
-      code = code < 127.0f ? code : 127.0f;  // NaN (of an infinite input) becomes 127
-      code = code > -127.0f ? code : -127.0f;
+      code = code < bound ? code : bound;  // NaN (of an infinite input) becomes the bound
+      code = code > -bound ? code : -bound;
       codes[j] = static_cast<std::int8_t>(code);
       if (error != nullptr) error[32 * block + j] = from[j] - row.scales[block] * code;
     }
-    for (int half = 0; half < 2; ++half) {
-      std::int32_t sum = 0;
-      for (int j = 0; j < 16; ++j) sum += codes[16 * half + j];
-      row.sums[2 * block + half] = sum;
+  }
+}
+
+void quantize_q8(const float* x, std::int64_t n, void* out, float* error) noexcept {
+  const Q8Row row = Q8Row::at(out, n);
+  quantize_codes(x, n, Q8Row::kMostCode, row, error);
+  for (std::int64_t i = 0; i < n / 16; ++i) {
+    row.sums[i] = 0;
+    for (int j = 0; j < 16; ++j) row.sums[i] += row.codes[16 * i + j];
+  }
+}
+
+void quantize_q8_winograd(const float* x, std::int64_t n, void* out) noexcept {
+  const Q8Row row = Q8Row::at(out, n);
+  quantize_codes(x, n, Q8Row::kMostWinogradCode, row, nullptr);
+  for (std::int64_t block = 0; block < n / 32; ++block) {
+    const std::int8_t* c = row.codes + 32 * block;
+    std::int32_t sum = 0;
+    std::int32_t pairs = 0;
+    for (int j = 0; j < 32; ++j) sum += c[j];
+    for (const int first : {8, 24}) {
+      for (int i = first; i < first + 4; ++i) pairs += c[i] * c[i + 4] - 8 * c[i] + 120 * c[i + 4];
     }
+    row.sums[2 * block] = sum - pairs;
+    row.sums[2 * block + 1] = pairs;
   }
 }
 
@@ -262,6 +284,7 @@ constinit const Kernels kReferenceKernels = {
     .name = "reference",
     .formats = reference::kFormatTable.formats,
     .quantize_q8 = reference::quantize_q8,
+    .quantize_q8_winograd = reference::quantize_q8_winograd,
     .half_from_float = reference::half_from_float,
     .float_from_half = reference::float_from_half,
     .rotate = reference::rotate,

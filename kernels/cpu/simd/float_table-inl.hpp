@@ -16,7 +16,7 @@ constexpr Kernels make_kernels(std::string_view name, const FormatKernels* forma
   return {
       .name = name,
       .formats = formats,
-      .quantize_q8 = quantize_q8,
+      .quantize_q8 = quantize_q8<Q8Row::kMostCode>,
       .half_from_float = half_from_float,
       .float_from_half = float_from_half,
       .rotate = rotate,

@@ -18,13 +18,13 @@ constexpr std::int64_t kAuxBytes = 1 << 20;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 5 / 4;  // at most 1.25 B a column
 constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
-/// Products of `rows` rows of `cols` columns from w on.
-template <class Rows>
+/// Products of `rows` rows of `cols` columns from w on; those of many tokens as Layout says.
+template <class Rows, class Layout = LayoutOf<typename Rows::Block>>
 void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const std::byte* acts,
                    std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                    std::byte* scratch) noexcept {
   using Block = typename Rows::Block;
-  using Layout = LayoutOf<Block>;
+  using DirectLayout = LayoutOf<Block>;
   static_assert(kPanelRows * kPanelCols / 32 * Layout::kBytes <= kPanelBytes &&
                 kPanelSlabBytes <= kPanelBytes);
   static_assert(kLanes * bytes_of<Block>(kPanelCols) <= kTailBytes);
@@ -35,25 +35,28 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
   // Few tokens: whole rows (up to what aux holds), so that weights stream as they lie.
   constexpr std::int64_t kStrip = KernelOrder::kStripCols;
   constexpr std::int64_t kDirectCols =
-      kAuxBytes / 4 / Layout::kAux / kDirectTokens * 32 / kStrip * kStrip;
+      kAuxBytes / 4 / DirectLayout::kAux / kDirectTokens * 32 / kStrip * kStrip;
   static_assert(kDirectCols > 0 && kPanelCols % kStrip == 0);
   const std::int64_t piece_cols = direct ? kDirectCols : kPanelCols;
   for (std::int64_t c = 0; c < cols; c += piece_cols) {
     const std::int64_t width = cols - c < piece_cols ? cols - c : piece_cols;
-    const std::int64_t aux_stride = width / 32 * Layout::kAux;
     const Rows piece = w.from(0, c);
-    const std::int64_t chunk = kAuxBytes / 4 / aux_stride / kTokensOf<Layout> * kTokensOf<Layout>;
+    const std::int64_t chunk =
+        kAuxBytes / 4 / (width / 32 * Layout::kAux) / kTokensOf<Layout> * kTokensOf<Layout>;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
-      const std::byte* rows_of_tokens = acts + t * act_stride;
-      prepare_aux<Layout, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, cols, c, width / 32,
-                                                  count, aux);
-      const TokenSpan x{rows_of_tokens + c, act_stride, aux, aux_stride};
+      const auto prepared = [&]<class L>(L) NEMO_SIMD_LAMBDA {
+        const std::byte* rows_of_tokens = acts + t * act_stride;
+        prepare_aux<L, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, cols, c, width / 32,
+                                               count, aux);
+        return TokenSpan{rows_of_tokens + c, act_stride, aux, width / 32 * L::kAux};
+      };
       float* out = y + t * ldy;
       if (count <= kDirectTokens) {
-        direct_rows(piece, rows, width, x, count, out, ldy, c > 0, tail);
+        direct_rows(piece, rows, width, prepared(DirectLayout{}), count, out, ldy, c > 0, tail);
       } else {
-        panel_rows(piece, rows, width, x, count, out, ldy, c > 0, tail, panels);
+        panel_rows<Layout>(piece, rows, width, prepared(Layout{}), count, out, ldy, c > 0, tail,
+                           panels);
       }
     }
   }

@@ -8,10 +8,10 @@
 namespace nemo {
 namespace {
 
-constexpr std::int64_t kPanelSlabBytes = 256 << 10;  // several panels share activations in L1
+constexpr std::int64_t kPanelSlabBytes = 288 << 10;  // several panels share activations in L1
 constexpr int kPieceTiles = 4;  // unpacked at a time where the next weights are fetched meanwhile
 
-/// Stores the tiles of `blocks` blocks of kLanes rows: codes, scales, mins. `kAdd` is added to
+/// Stores the tiles of `blocks` blocks of kLanes rows as TileLayout says. `kAdd` is added to
 /// every code, modulo 256. Multiplies them with the first kTokens tokens too, acc[t] += (row) .
 /// (token t): loads and stores wait for other things than products do. Returns what follows.
 template <class Block, class Layout, int kAdd = 0, int kTokens = 0, class Blocks>
@@ -28,10 +28,17 @@ template <class Block, class Layout, int kAdd = 0, int kTokens = 0, class Blocks
       quads_of<Blocks>(low, high, quads);
       const F* scale = s.scale + tile * Layout::kGroups;
       const F* min = s.min + tile * Layout::kGroups;
-      if constexpr (kTokens > 0) {
-        add_quads<Layout, kSome>(quads, scale, min, x, b * (Block::kElements / 32) + tile, acc);
+      I starts = all_words(0);
+      if constexpr (Layout::kHasStarts) {
+        Layout::Product::arrange(quads);
+        starts = Layout::Product::starts(quads);
+        store_bytes(starts, panel + Layout::kStartsAt * kLaneBytes);
       }
-      for (int q = 0; q < 8; q += 2) Layout::Product::arrange(quads[q], quads[q + 1]);
+      if constexpr (kTokens > 0) {
+        add_quads<Layout, kSome>(quads, scale, min, x, b * (Block::kElements / 32) + tile, acc,
+                                 starts);
+      }
+      if constexpr (!Layout::kHasStarts) Layout::Product::arrange(quads);
       for (int q = 0; q < 8; ++q) {
         if constexpr (kAdd != 0) quads[q] = add_bytes(quads[q], all_bytes(kAdd));
         store_bytes(quads[q], panel + q * kLaneBytes);
@@ -89,12 +96,11 @@ void unpack_rows(const Rows& w, std::int64_t rows, std::int64_t cols, std::byte*
 
 /// The same, `piece` blocks at a time, and y[t, 0..rows) (+)= rows . token t for kTokens tokens.
 /// With every piece `ahead` takes a step.
-template <int kTokens, class Rows>
+template <class Layout, int kTokens, class Rows>
 void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
                          float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                          std::byte* panels, std::int64_t piece, Ahead& ahead) noexcept {
   using Block = typename Rows::Block;
-  using Layout = LayoutOf<Block>;
   constexpr int kTiles = Block::kElements / 32;
   for_panels<Layout>(
       w, rows, cols, tail, panels,
@@ -153,10 +159,15 @@ void multiply_panel(const std::byte* panel, std::int64_t step, std::int64_t tile
   for (std::int64_t b = 0; b < tiles; ++b) {
     next.step();
     for (int g = 0; g < Layout::kGroups; ++g) {
+      I starts[kRows] = {};
+      for (int i = 0; i < kRows && Layout::kHasStarts; ++i) {
+        starts[i] = load_bytes(panel + i * step + Layout::kStartsAt * kLaneBytes);
+      }
       I dots[kRows][kTokens];
       for (int t = 0; t < kTokens; ++t) {
-        const I start = start_of<Layout>(aux + t * x.aux_stride, g);
-        for (int i = 0; i < kRows; ++i) dots[i][t] = start;
+        for (int i = 0; i < kRows; ++i) {
+          dots[i][t] = start_of<Layout>(aux + t * x.aux_stride, g, starts[i]);
+        }
       }
       Product::template panel<kRows, kTokens, Layout::kQuads>(
           panel + g * Layout::kQuads * kLaneBytes, step, codes + 16 * g, x.stride, dots);
@@ -207,12 +218,11 @@ NEMO_SIMD void multiply_panel_any(std::int64_t tokens, const std::byte* panel, s
 }
 
 /// Columns [0, cols) of all rows, cols <= kPanelCols, with more than kDirectTokens tokens.
-template <class Rows>
+template <class Layout, class Rows>
 void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
                 std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate, std::byte* tail,
                 std::byte* panels) noexcept {
   using Block = typename Rows::Block;
-  using Layout = LayoutOf<Block>;
   constexpr std::int64_t kTokens = kTokensOf<Layout>;
   const std::int64_t tiles = cols / 32;
   const std::int64_t panel_bytes = tiles * Layout::kBytes;
@@ -235,7 +245,7 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
     if (end < rows) {
       ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols, steps);
     }
-    unpack_and_multiply<kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
+    unpack_and_multiply<Layout, kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
                                        tail, panels, piece, ahead);
     // Passes of about as many tokens each: a short one loads the same weights for fewer products.
     std::int64_t passes = most_passes;

@@ -24,23 +24,28 @@ constexpr std::int64_t kPanelCols = 16384;
 
 /// What the arithmetic on unpacked tiles needs to know about a format. kScaleLevels: for how many
 /// levels of activation scales a panel holds its scales, 1: as they are.
-template <int kDotClass, int kGroupSize, bool kWithMin, int kScaleLevels = Q8Row::kLevels>
+template <class ProductType, int kGroupSize, bool kWithMin, int kScaleLevels = Q8Row::kLevels>
 struct TileLayout {
-  using Product = Dot<kDotClass>;
+  using Product = ProductType;
   static constexpr int kGroups = 32 / kGroupSize;
   static constexpr int kQuads = 8 / kGroups;  // of one group
   static constexpr bool kHasMin = kWithMin;
+  /// Whether sums start from something of the rows, too (q8_winograd-inl.hpp).
+  static constexpr bool kHasStarts =
+      requires(const I (&quads)[8]) { ProductType::starts(quads); };
   static constexpr int kLevels = kScaleLevels;
-  // A panel's tile: codes, then [level, group] scales, then the groups' mins.
+  // A panel's tile: codes, then [level, group] scales, then the groups' mins, then starts.
   static constexpr int kMinsAt = 8 + kGroups * kLevels;
-  static constexpr std::int64_t kBytes = (kMinsAt + (kHasMin ? kGroups : 0)) * kLaneBytes;
+  static constexpr int kStartsAt = kMinsAt + (kHasMin ? kGroups : 0);
+  static constexpr std::int64_t kBytes = (kStartsAt + (kHasStarts ? 1 : 0)) * kLaneBytes;
   // Words of aux data a token and tile: the float whose bits stand for 0, the level, then per
-  // group the activations' sum (formats with mins) or the bits that stand for 0 less the codes'
-  // offset.
-  static constexpr int kAux = 2 + kGroups;
+  // group the activations' sum (formats with mins) or what sums start from, the bits that stand for
+  // 0 less the codes' offset. Formats with mins start from those bits, or have a last word for it.
+  static constexpr int kAux = 2 + kGroups + (kHasMin && kHasStarts ? 1 : 0);
+  static constexpr int kStartWord = !kHasMin ? 2 : kHasStarts ? 2 + kGroups : 0;
 };
 template <class Block, int kScaleLevels = Q8Row::kLevels>
-using LayoutOf = TileLayout<dot_class(Unpack<Block>::kMaxCode), Unpack<Block>::kGroup,
+using LayoutOf = TileLayout<Dot<dot_class(Unpack<Block>::kMaxCode)>, Unpack<Block>::kGroup,
                             Unpack<Block>::kHasMin, kScaleLevels>;
 
 /// Activations of consecutive tokens at the first column of a piece.
@@ -72,10 +77,13 @@ void prepare_aux(const std::byte* acts, std::int64_t act_stride, std::int64_t co
         const std::int32_t total =
             Layout::kGroups == 1 ? sums[2 * b] + sums[2 * b + 1] : sums[2 * b + g];
         // Unsigned: where the scale is infinite or 0 the sum may wrap, as the dots do.
-        const auto start = __builtin_bit_cast(std::uint32_t, zero) -
-                           static_cast<std::uint32_t>(kOffset) * static_cast<std::uint32_t>(total);
-        aux[2 + g] = Layout::kHasMin ? scales[b] * static_cast<float>(total)
-                                     : __builtin_bit_cast(float, start);
+        auto start = __builtin_bit_cast(std::uint32_t, zero) -
+                     static_cast<std::uint32_t>(kOffset) * static_cast<std::uint32_t>(total);
+        if constexpr (Layout::kHasStarts) start -= static_cast<std::uint32_t>(sums[2 * b + 1]);
+        if constexpr (Layout::kHasMin) aux[2 + g] = scales[b] * static_cast<float>(total);
+        if constexpr (Layout::kStartWord != 0) {
+          aux[Layout::kStartWord + g] = __builtin_bit_cast(float, start);
+        }
       }
     }
   }
@@ -95,10 +103,12 @@ NEMO_SIMD void quads_of(const I (&low)[4], const I (&high)[4], I (&quads)[8]) {
   }
 }
 
-/// What sums of a group's products start from.
+/// What sums of a group's products start from; `rows`: the rows' part if they have one.
 template <class Layout>
-NEMO_SIMD I start_of(const float* aux, int group) {
-  return broadcast_word(Layout::kHasMin ? aux : aux + 2 + group);
+NEMO_SIMD I start_of(const float* aux, int group, I rows = all_words(0)) {
+  const I start =
+      broadcast_word(Layout::kStartWord == 0 ? aux : aux + Layout::kStartWord + group);
+  return Layout::kHasStarts ? add_words(start, rows) : start;
 }
 
 /// acc + (the dot that was added up from zero's bits on) * scale
@@ -123,11 +133,14 @@ NEMO_SIMD void add_dots(const I (&dots)[Layout::kGroups][kTokens], const F* scal
 /// Adds one tile's products, its code quads in registers, to acc[t].
 template <class Layout, int kTokens>
 NEMO_SIMD void add_quads(const I (&quads)[8], const F* scale, const F* min, const TokenSpan& x,
-                         std::int64_t tile, F (&acc)[kTokens]) {
+                         std::int64_t tile, F (&acc)[kTokens],
+                         I starts = all_words(0)) {
   const float* aux = x.aux + Layout::kAux * tile;
   I dots[Layout::kGroups][kTokens];
   for (int g = 0; g < Layout::kGroups; ++g) {
-    for (int t = 0; t < kTokens; ++t) dots[g][t] = start_of<Layout>(aux + t * x.aux_stride, g);
+    for (int t = 0; t < kTokens; ++t) {
+      dots[g][t] = start_of<Layout>(aux + t * x.aux_stride, g, starts);
+    }
     Layout::Product::template quads<kTokens, Layout::kQuads>(
         quads + g * Layout::kQuads, x.codes + 32 * tile + 16 * g, x.stride, dots[g]);
   }

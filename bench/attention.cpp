@@ -95,6 +95,7 @@ Policy policy_of(const std::string& name, const nemo::Kernels& kernels, int thre
                    k = std::vector<float>(keys.begin(), keys.begin() + kChunk * kWidth),
                    v = std::vector<float>(values.begin(), values.begin() + kChunk * kWidth)](
                       std::int64_t tokens) mutable {
+    compute->fine_activations = tokens == 1;  // as in decoding, else as in a long prompt's step
     nemo::detail::Chunk chunk;
     if constexpr (Cache::kExactChunk) {
       cache->rotate(kernels, 0, k.data(), v.data(), kWidth, tokens);

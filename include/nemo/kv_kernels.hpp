@@ -100,15 +100,18 @@ struct KvPackedQueries {
   std::int16_t* codes;  // [rows, dim], every quad of channels in the order 0, 2, 1, 3
   float* scales;        // [rows, groups]
   std::int32_t* sums;   // [rows, groups] sum of the group's codes
+  std::int32_t* starts; // [rows, groups] what dots start from (kernels/cpu/simd/kv_winograd-inl.hpp)
 
   static constexpr std::int64_t bytes(const KvSide& keys, std::int64_t rows) noexcept {
-    return (rows * (2 * keys.dim + 8 * keys.groups()) + 63) / 64 * 64;
+    return (rows * (2 * keys.dim + 12 * keys.groups()) + 63) / 64 * 64;
   }
   static KvPackedQueries at(void* packed, const KvSide& keys, std::int64_t rows) noexcept {
     auto* base = static_cast<std::byte*>(packed);
     std::byte* scales = base + 2 * rows * keys.dim;
+    const std::int64_t array_bytes = 4 * rows * keys.groups();
     return {reinterpret_cast<std::int16_t*>(base), reinterpret_cast<float*>(scales),
-            reinterpret_cast<std::int32_t*>(scales + 4 * rows * keys.groups())};
+            reinterpret_cast<std::int32_t*>(scales + array_bytes),
+            reinterpret_cast<std::int32_t*>(scales + 2 * array_bytes)};
   }
 };
 

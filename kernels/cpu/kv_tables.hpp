@@ -9,6 +9,7 @@ namespace nemo {
 extern const KvKernels kReferenceKvKernels;
 extern const KvKernels kAvx2KvKernels;
 extern const KvKernels kAvx512VnniKvKernels;
+extern const KvKernels kZen4KvKernels;
 extern const KvKernels kNeonKvKernels;
 
 }  // namespace nemo

@@ -23,11 +23,12 @@ extern const ProductKernels kAvxVnniProducts;
 extern const ProductKernels kAmxProducts;
 extern const ProductKernels kNeonI8mmProducts;
 
-/// Products that take ActFormat::q8_winograd: what `zen4` has of its own for prefill, beside what
-/// `avx512bf16` has.
+/// What `zen4` has beside the parts of `avx512bf16`: for prefill products that take
+/// ActFormat::q8_winograd, and products with packed KV tiles.
 struct WinogradProducts {
   FormatTable formats;  // an entry has its matmul, or nothing
   decltype(Kernels::quantize_q8_winograd) quantize;
+  const KvKernels* kv;
 };
 extern const WinogradProducts kZen4Products;
 

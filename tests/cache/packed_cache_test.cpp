@@ -84,11 +84,11 @@ const KvFormat kFormats[] = {KvFormat::turbo(8, 4, 4),
 // Levels of a codebook are whole multiples of 1/127 of the largest, of 1/1023 for 6 and 7 bits. The
 // error of an element is d(code) times its scale; for rotated, normally distributed rows
 //   level_noise^2 = sum over codes of P(code) d(code)^2                    in units of the scale
-// Queries and weights are rounded to integers of at most T = 32767 (8191 for 6 and 7 bits), by
+// Queries and weights are rounded to integers of at most T = 32512 (8191 for 6 and 7 bits), by
 // 1/sqrt(12) units RMS, a unit being the largest of them over T.
 
 double operand_top(int bits, bool affine) {
-  return !affine && (bits == 6 || bits == 7) ? 8191 : 32767;
+  return !affine && (bits == 6 || bits == 7) ? 8191 : 32512;
 }
 
 /// That, and by how much the scale that keeps products unbiased exceeds the rows' deviation:

@@ -2,6 +2,7 @@
 // machines without them.
 #pragma once
 
+#include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
 
 namespace nemo::test {
@@ -14,6 +15,7 @@ extern const FloatProducts kEmulatedPrefillProducts;
 extern const FloatProducts kEmulatedPairProducts;
 /// As those of `zen4`.
 extern const WinogradProducts kEmulatedWinogradProducts;
+extern const KvKernels kWinogradKvKernels;  // products alone
 
 /// What was asked of the emulated unit since the last call; `misuse` counts products that it was
 /// not configured for and rows or slots that it does not have.

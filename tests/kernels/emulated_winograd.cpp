@@ -1,4 +1,4 @@
-// Winograd's inner products with an emulated instruction.
+// Winograd's inner products of bytes, with an emulated instruction.
 #include "emulated_unit.hpp"
 
 #include <kernels/cpu/tables.hpp>
@@ -29,7 +29,7 @@ struct EmulatedDot {
 namespace test {
 
 constinit const WinogradProducts kEmulatedWinogradProducts =
-    winograd_products<EmulatedDot>(WeightBlocks{}, PlanarCodes{});
+    winograd_products<EmulatedDot>(WeightBlocks{}, PlanarCodes{}, &kWinogradKvKernels);
 
 }  // namespace test
 }  // namespace nemo

@@ -7,6 +7,10 @@
 
 #include <algorithm>
 
+#ifdef NEMO_HAVE_EMULATED_UNIT
+#include "emulated_unit.hpp"
+#endif
+
 using namespace nemo;
 using namespace nemo::test;
 
@@ -57,7 +61,7 @@ Tiles encode_tiles(const Kernels& table, const KvSide& s, const std::vector<floa
 /// How far products may round: the largest integer of queries and weights, and the largest error of
 /// a level in units of its scale, half a step of the largest level over 127 or 1023.
 struct Rounding {
-  double top = 32767, level = 0;
+  double top = 32512, level = 0;
 };
 template <int kBits>
 double half_step() {
@@ -67,7 +71,29 @@ Rounding rounding_of(const KvSide& s) {
   if (s.code != KvCode::lloyd_max) return {};
   const double steps[] = {half_step<2>(), half_step<3>(), half_step<4>(),
                           half_step<5>(), half_step<6>(), half_step<7>()};
-  return {s.bits >= 6 ? 8191.0 : 32767.0, steps[s.bits - 2]};
+  return {s.bits >= 6 ? 8191.0 : 32512.0, steps[s.bits - 2]};
+}
+
+/// Kernels with Winograd's products, and the table of the plain ones.
+struct WinogradPair {
+  std::string name;
+  const KvKernels* own;
+  const Kernels* plain;
+};
+std::vector<WinogradPair> winograd_pairs() {
+  std::vector<WinogradPair> all;
+  const Kernels *zen4 = nullptr, *avx512vnni = nullptr;
+  for (const Kernels* table : available_kernels()) {
+#ifdef NEMO_HAVE_EMULATED_UNIT
+    if (table->name == "avx2") {
+      all.push_back({"of AVX2's instructions", &kWinogradKvKernels, table});
+    }
+#endif
+    if (table->name == "zen4") zen4 = table;
+    if (table->name == "avx512vnni") avx512vnni = table;
+  }
+  if (zen4 != nullptr) all.push_back({"zen4", zen4->kv, avx512vnni});
+  return all;
 }
 
 /// The magnitude of a scale: affine ones may be negative.
@@ -165,6 +191,40 @@ TEST_CASE("scores of packed tiles are those of the decoded rows, within their ro
           }
         }
         CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("Winograd's products with packed tiles have the bits of the plain ones") {
+  constexpr std::int64_t kTokens = 208;  // more than a batch of tiles, and an odd number of them
+  for (const auto& [name, own, plain] : winograd_pairs()) {
+    for (const bool values : {false, true}) {
+      for (const KvSide& s : sides(values)) {
+        for (const float size : {1.0f, 1e-3f}) {
+          const Tiles tiles = encode_tiles(
+              *plain, s, random_floats(kTokens * s.dim, size, static_cast<unsigned>(s.bits)));
+          for (const std::int64_t n : {1, 3, 4, 16, 21}) {
+            INFO(name << ": " << name_of(*plain, s) << ", " << n << " rows");
+            const std::int64_t width = values ? s.dim : kTokens;
+            auto x = random_floats(n * (values ? kTokens : s.dim), 1.0f, 9);
+            // The largest of both signs, and alternating ones.
+            for (std::size_t i = 0; i < x.size() / 2; ++i) x[i] = i % 3 == 0 ? -2.0f : 2.0f;
+            std::vector<float> results[2];
+            for (const KvKernels* kernels : {own, plain->kv}) {
+              std::vector<float>& out = results[kernels == own ? 0 : 1];
+              out.assign(at(n * width), 0.5f);
+              if (values) {
+                kernels->mix(s, tiles.view(), x.data(), kTokens, n, out.data(), width);
+                continue;
+              }
+              AlignedBuffer<std::byte> packed(at(KvPackedQueries::bytes(s, n)));
+              kernels->pack_queries(s, x.data(), n, packed.data());
+              kernels->scores(s, tiles.view(), {x.data(), packed.data()}, n, out.data(), width);
+            }
+            CHECK(std::memcmp(results[0].data(), results[1].data(), 4 * results[0].size()) == 0);
+          }
+        }
       }
     }
   }

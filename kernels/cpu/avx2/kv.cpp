@@ -14,9 +14,9 @@ constinit const KvKernels kAvx2KvKernels = {
     .rotate = avx2::rotate,
     .encode = avx2::encode,
     .decode = avx2::decode,
-    .pack_queries = pack_queries,
-    .scores = kv_scores,
-    .mix = kv_mix,
+    .pack_queries = pack_queries<PlainKv>,
+    .scores = kv_scores<PlainKv>,
+    .mix = kv_mix<PlainKv>,
 };
 
 }  // namespace nemo

@@ -236,6 +236,7 @@ NEMO_SIMD I signed_byte(I v) {
 NEMO_SIMD I multiply_shorts(I a, I b) { return _mm256_mullo_epi16(a, b); }
 NEMO_SIMD I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
 NEMO_SIMD I subtract_words(I a, I b) { return _mm256_sub_epi32(a, b); }
+NEMO_SIMD I add_shorts(I a, I b) { return _mm256_add_epi16(a, b); }
 NEMO_SIMD I add_bytes(I a, I b) { return _mm256_add_epi8(a, b); }
 NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
   return _mm256_blendv_epi8(no, yes, _mm256_cmpgt_epi32(a, b));

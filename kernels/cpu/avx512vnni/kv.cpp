@@ -14,9 +14,9 @@ constinit const KvKernels kAvx512VnniKvKernels = {
     .rotate = avx512vnni::rotate,
     .encode = avx512vnni::encode,
     .decode = avx512vnni::decode,
-    .pack_queries = pack_queries,
-    .scores = kv_scores,
-    .mix = kv_mix,
+    .pack_queries = pack_queries<PlainKv>,
+    .scores = kv_scores<PlainKv>,
+    .mix = kv_mix<PlainKv>,
 };
 
 }  // namespace nemo

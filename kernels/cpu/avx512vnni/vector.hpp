@@ -217,6 +217,7 @@ NEMO_SIMD I signed_byte(I v) {
 NEMO_SIMD I multiply_shorts(I a, I b) { return _mm512_mullo_epi16(a, b); }
 NEMO_SIMD I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
 NEMO_SIMD I subtract_words(I a, I b) { return _mm512_sub_epi32(a, b); }
+NEMO_SIMD I add_shorts(I a, I b) { return _mm512_add_epi16(a, b); }
 NEMO_SIMD I add_bytes(I a, I b) { return _mm512_add_epi8(a, b); }
 NEMO_SIMD I greater_words(I a, I b, I yes, I no) {
   return _mm512_mask_blend_epi32(_mm512_cmpgt_epi32_mask(a, b), no, yes);

@@ -127,6 +127,7 @@ struct DerivedTable {
       formats.formats[i].matmul = own.matmul;
     }
     kernels.quantize_q8_winograd = products.quantize;
+    kernels.kv = products.kv;
   }
   DerivedTable(std::string_view name, const Kernels& base, const FloatProducts& products)
       : DerivedTable(name, base) {
@@ -151,6 +152,7 @@ Kernels with_prefill(std::string_view name, const Kernels& base, const Kernels& 
   kernels.name = name;
   kernels.prefill = &prefill;
   kernels.peak_bf16 = prefill.peak_bf16;
+  kernels.kv = prefill.kv;
   return kernels;
 }
 #endif
@@ -183,8 +185,8 @@ std::vector<KernelChoice> choices() {
   static const Kernels avx512bf16 = with_prefill("avx512bf16", kAvx512VnniKernels, pairs.kernels);
   all.push_back({&avx512bf16, missing_for_avx512bf16()});
 #ifdef NEMO_HAVE_ZEN4
-  static const DerivedTable winograd("zen4", pairs.kernels, kZen4Products);
-  static const Kernels zen4 = with_prefill("zen4", kAvx512VnniKernels, winograd.kernels);
+  static const DerivedTable zen4_prefill("zen4", pairs.kernels, kZen4Products);
+  static const Kernels zen4 = with_prefill("zen4", kAvx512VnniKernels, zen4_prefill.kernels);
   // It runs on all of them, but where units that multiply do the additions, too, it is slower.
   all.insert(adds_beside_products() ? all.end() : all.end() - 1,
              {&zen4, missing_for_avx512bf16()});

@@ -14,9 +14,9 @@ constinit const KvKernels kNeonKvKernels = {
     .rotate = neon::rotate,
     .encode = neon::encode,
     .decode = neon::decode,
-    .pack_queries = pack_queries,
-    .scores = kv_scores,
-    .mix = kv_mix,
+    .pack_queries = pack_queries<PlainKv>,
+    .scores = kv_scores<PlainKv>,
+    .mix = kv_mix<PlainKv>,
 };
 
 }  // namespace nemo

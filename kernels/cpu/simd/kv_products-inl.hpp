@@ -28,11 +28,12 @@ constexpr bool wide_levels(int bits, bool affine) { return !affine && (bits == 6
 constexpr std::int64_t level_top(int bits, bool affine) {
   return affine ? 255 : wide_levels(bits, affine) ? 1023 : bits == 8 ? 128 : 127;
 }
+/// The sum of a level and of an operand is a short (kv_winograd-inl.hpp).
 constexpr float operand_top(int bits, bool affine) {
-  return wide_levels(bits, affine) ? 8191.0f : 32767.0f;
+  return wide_levels(bits, affine) ? 8191.0f : 32512.0f;
 }
 // Sums run over a group of keys or a batch of values.
-static_assert(kKvMaxDim * 32767 * level_top(8, true) < std::int64_t{1} << 31 &&
+static_assert(kKvMaxDim * 32512 * level_top(8, true) < std::int64_t{1} << 31 &&
               kKvMaxDim * 8191 * level_top(7, false) < std::int64_t{1} << 31 &&
               kBatchTokens <= kKvMaxDim);
 
@@ -197,6 +198,12 @@ NEMO_SIMD float round_to_shorts(std::int64_t n, float limit, At at, std::int16_t
   return top / limit;
 }
 
+/// How products of a level and an operand add up: one after the other.
+struct PlainKv {
+  static constexpr bool kWinograd = false;
+};
+
+template <class Products>
 void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
                   std::byte* packed) noexcept {
   const KvPackedQueries to = KvPackedQueries::at(packed, keys, rows);
@@ -206,36 +213,77 @@ void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
     to.scales[i] = round_to_shorts(
         keys.group, limit, [&](std::int64_t c) NEMO_SIMD_LAMBDA { return nemo::load(x + c); },
         to.codes + i * keys.group, to.sums + i);
+    if constexpr (Products::kWinograd) {
+      to.starts[i] = Products::start_of(to.codes + i * keys.group, keys.group);
+    }
   }
 }
 
-/// Quads to a step of reading ahead.
-constexpr std::int64_t kAheadQuads = 4;
+/// Quads of codes to a step of products and of reading ahead.
+constexpr std::int64_t kStepQuads = 4;
 
-/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r). Takes
-/// quads / kAheadQuads steps ahead.
-template <int kRows>
+/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r); starts
+/// [kRows, start_stride] are Products::start_of those rows. Takes quads / kStepQuads steps ahead.
+template <class Products, int kRows>
 NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
-                          const std::int16_t* operand, std::int64_t ld,
-                          I (&acc)[kRows][kRowVectors], Ahead& ahead) {
+                          const std::int16_t* operand, std::int64_t ld, const std::int32_t* starts,
+                          std::int64_t start_stride, I (&acc)[kRows][kRowVectors], Ahead& ahead) {
   Ahead next = ahead;
-  for (auto& row : acc) {
-    for (I& v : row) v = all_words(0);
+  for (int r = 0; r < kRows; ++r) {
+    for (I& v : acc[r]) {
+      v = Products::kWinograd ? broadcast_word(starts + r * start_stride) : all_words(0);
+    }
   }
+  I own[kRowVectors];  // the levels' part of the sums
+  for (I& v : own) v = all_words(0);
   // One half of a quad at a time, in this order: left to itself gcc multiplies everything first,
   // then runs out of registers and reads levels and sums from memory again.
-  for (std::int64_t half = 0; half < 2 * quads; ++half) {
-    if (half % (2 * kAheadQuads) == 0) next.step();
-    I level[kRowVectors];
+  const auto load_half = [&](std::int64_t half, I(&level)[kRowVectors]) NEMO_SIMD_LAMBDA {
     for (int v = 0; v < kRowVectors; ++v) {
       level[v] = in_register(load_bytes(levels + half * 32 + v * 2 * kLanes));
     }
+  };
+  const auto add_half = [&](std::int64_t half) NEMO_SIMD_LAMBDA {
+    I level[kRowVectors];
+    load_half(half, level);
     for (int r = 0; r < kRows; ++r) {
       const I x = broadcast_word(operand + r * ld + 2 * half);
       for (int v = 0; v < kRowVectors; ++v) {
         acc[r][v] = in_register(add_dot_shorts(acc[r][v], level[v], x));
       }
     }
+  };
+  const auto add_quad = [&](std::int64_t half) NEMO_SIMD_LAMBDA {  // and that of half + 1
+    if constexpr (Products::kWinograd) {
+      I level[2][kRowVectors];
+      load_half(half, level[0]);
+      load_half(half + 1, level[1]);
+      for (int v = 0; v < kRowVectors; ++v) {
+        own[v] = add_dot_shorts(own[v], level[0][v], level[1][v]);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const I x0 = broadcast_word(operand + r * ld + 2 * half);
+        const I x1 = broadcast_word(operand + r * ld + 2 * half + 2);
+        for (int v = 0; v < kRowVectors; ++v) {
+          acc[r][v] = in_register(Products::add(acc[r][v], level[0][v], level[1][v], x0, x1));
+        }
+      }
+    } else {
+      add_half(half);
+      add_half(half + 1);
+    }
+  };
+  for (std::int64_t quad = 0; quad < quads; quad += kStepQuads) {
+    next.step();
+    const std::int64_t half = 2 * quad;
+    add_half(half);
+    add_half(half + 1);
+    add_quad(half + 2);
+    add_quad(half + 4);
+    add_quad(half + 6);
+  }
+  for (int r = 0; r < kRows && Products::kWinograd; ++r) {
+    for (int v = 0; v < kRowVectors; ++v) acc[r][v] = subtract_words(acc[r][v], own[v]);
   }
   ahead = next;
 }
@@ -265,7 +313,7 @@ NEMO_SIMD void for_row_blocks(std::int64_t rows, Fn fn) {
   }
 }
 
-template <int kBits, bool kAffine>
+template <class Products, int kBits, bool kAffine>
 void score_tiles(const KvSide& keys, const KvTiles& tiles, const KvQueries& queries,
                  std::int64_t rows, float* out, std::int64_t ldo) noexcept {
   const KvPackedQueries q = KvPackedQueries::at(const_cast<std::byte*>(queries.packed), keys, rows);
@@ -279,12 +327,13 @@ void score_tiles(const KvSide& keys, const KvTiles& tiles, const KvQueries& quer
       codes.expand(tile, keys.dim / 4, j, levels + j * kRowShorts);
     }
     Ahead ahead(tile + kTilesAhead * keys.tile_bytes(), keys.tile_bytes(),
-                row_blocks(rows) * (keys.dim / 4 / kAheadQuads));
+                row_blocks(rows) * (keys.dim / 4 / kStepQuads));
     for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
       for (std::int64_t g = 0; g < groups; ++g) {
         I acc[kRows][kRowVectors];
-        dot_levels(levels + g * keys.group / 4 * kRowShorts, keys.group / 4,
-                   q.codes + row * keys.dim + g * keys.group, keys.dim, acc, ahead);
+        dot_levels<Products>(levels + g * keys.group / 4 * kRowShorts, keys.group / 4,
+                             q.codes + row * keys.dim + g * keys.group, keys.dim,
+                             q.starts + row * groups + g, groups, acc, ahead);
         for (int v = 0; v < kRowVectors; ++v) {
           const Half* lanes = scales + g * 16 + v * kLanes;
           const F scale = load(lanes) * F(CodeRows<kBits, kAffine>::kScale);
@@ -303,7 +352,7 @@ void score_tiles(const KvSide& keys, const KvTiles& tiles, const KvQueries& quer
   }
 }
 
-template <int kBits, bool kAffine>
+template <class Products, int kBits, bool kAffine>
 void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
                std::int64_t all_rows, float* out, std::int64_t ldo) noexcept {
   constexpr std::int64_t kMixRows = 64;
@@ -312,6 +361,7 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
   alignas(64) std::int16_t levels[kBatchTiles * 4 * kRowShorts];
   alignas(64) std::int16_t weights[kMixRows * kBatchTokens];
   float units[kMixRows], offsets[kMixRows];
+  std::int32_t starts[kMixRows];
   for (std::int64_t first = 0; first < tiles.count; first += kBatchTiles) {
     const std::int64_t rest = tiles.count - first;
     const std::int64_t n = rest < kBatchTiles ? rest : kBatchTiles;
@@ -320,7 +370,7 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
       Ahead ahead;
       if (row0 == 0) {
         ahead = {tiles.codes + (first + n) * values.tile_bytes(), n * values.tile_bytes(),
-                 values.dim / 16 * row_blocks(rows) * (n * 4 / kAheadQuads)};
+                 values.dim / 16 * row_blocks(rows) * (n * 4 / kStepQuads)};
       }
       for (std::int64_t g = 0; g < groups; ++g) {
         const Half* scales = tiles.scales + first * values.tile_scales() + g * 16;
@@ -340,6 +390,9 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
                          },
                          weights + r * kBatchTokens, nullptr) *
                      CodeRows<kBits, kAffine>::kScale;
+          if constexpr (Products::kWinograd) {
+            starts[r] = Products::start_of(weights + r * kBatchTokens, n * 16);
+          }
           if constexpr (kAffine) {
             F total(0.0f);
             for (std::int64_t t = 0; t < n * 16; t += kLanes) {
@@ -355,7 +408,8 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
           }
           for_row_blocks(rows, [&]<int kRows>(std::int64_t row) NEMO_SIMD_LAMBDA {
             I acc[kRows][kRowVectors];
-            dot_levels(levels, n * 4, weights + row * kBatchTokens, kBatchTokens, acc, ahead);
+            dot_levels<Products>(levels, n * 4, weights + row * kBatchTokens, kBatchTokens,
+                                 starts + row, 1, acc, ahead);
             for (int r = 0; r < kRows; ++r) {
               for (int v = 0; v < kRowVectors; ++v) {
                 float* to = out + (row0 + row + r) * ldo + c + v * kLanes;
@@ -396,17 +450,19 @@ NEMO_SIMD void with_code(const KvSide& side, Fn fn) {
   with_bits.template operator()<false>();
 }
 
+template <class Products>
 void kv_scores(const KvSide& keys, const KvTiles& tiles, const KvQueries& q, std::int64_t rows,
                float* out, std::int64_t ldo) noexcept {
   with_code(keys, [&]<int kBits, bool kAffine>() {
-    score_tiles<kBits, kAffine>(keys, tiles, q, rows, out, ldo);
+    score_tiles<Products, kBits, kAffine>(keys, tiles, q, rows, out, ldo);
   });
 }
 
+template <class Products>
 void kv_mix(const KvSide& values, const KvTiles& tiles, const float* p, std::int64_t ldp,
             std::int64_t rows, float* out, std::int64_t ldo) noexcept {
   with_code(values, [&]<int kBits, bool kAffine>() {
-    mix_tiles<kBits, kAffine>(values, tiles, p, ldp, rows, out, ldo);
+    mix_tiles<Products, kBits, kAffine>(values, tiles, p, ldp, rows, out, ldo);
   });
 }
 

@@ -159,7 +159,7 @@ void quantize_q8_winograd(const float* x, std::int64_t n, void* out) noexcept {
 }
 
 template <class Unit, class Blocks, class Codes>
-constexpr WinogradProducts winograd_products(Blocks blocks, Codes codes) {
+constexpr WinogradProducts winograd_products(Blocks blocks, Codes codes, const KvKernels* kv) {
   WinogradProducts products{product_table(
                                 blocks, codes,
                                 []<class Block>(Block*) -> Matmul {
@@ -169,7 +169,7 @@ constexpr WinogradProducts winograd_products(Blocks blocks, Codes codes) {
                                   return nullptr;
                                 },
                                 []<class C>(C*) -> Matmul { return nullptr; }),
-                            quantize_q8_winograd<Unit>};
+                            quantize_q8_winograd<Unit>, kv};
   for (FormatKernels& format : products.formats.formats) format.act = ActFormat::q8_winograd;
   return products;
 }

@@ -1,4 +1,6 @@
-// What the `zen4` kernel table has of its own: products of 4-bit codes with many tokens.
+// What the `zen4` kernel table has of its own: products of 4-bit codes with many tokens, and those
+// of kv.cpp.
+#include <kernels/cpu/kv_tables.hpp>
 #include <kernels/cpu/tables.hpp>
 
 // The shared code is written in terms of vector.hpp.
@@ -17,6 +19,6 @@ struct Vnni {
 }  // namespace
 
 constinit const WinogradProducts kZen4Products =
-    winograd_products<Vnni>(WeightBlocks{}, PlanarCodes{});
+    winograd_products<Vnni>(WeightBlocks{}, PlanarCodes{}, &kZen4KvKernels);
 
 }  // namespace nemo

@@ -160,6 +160,7 @@ struct FormatKernels {
   /// kMostQ8Cols of them, and groups of 2^k >= q8_group columns. Levels of a codebook are rounded
   /// to 8 bits. Null: there is none.
   Matmul matmul_q8 = nullptr;
+  ActFormat act_q8 = ActFormat::q8;  // which of the kinds of Q8Row it takes
   std::int64_t q8_group = 0;
   static constexpr std::int64_t kMostQ8Cols = 1 << 20;  // one row laid out fits in the scratch
 
@@ -173,7 +174,7 @@ struct FormatKernels {
     const bool tiles = matmul_q8 != nullptr && w.cols % 32 == 0 && w.cols <= kMostQ8Cols &&
                        (w.planes.type == ScaleType::none ||
                         (std::has_single_bit(group) && w.planes.group >= q8_group));
-    return tiles ? Product{ActFormat::q8, matmul_q8} : Product{act, matmul};
+    return tiles ? Product{act_q8, matmul_q8} : Product{act, matmul};
   }
   /// `lanes` if these rows have a kernel order, else 0: of planar formats those that matmul_q8
   /// takes, with groups that fit into a strip.

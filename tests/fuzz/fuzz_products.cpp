@@ -180,6 +180,12 @@ void check_planes(Bytes& bytes, DType type) {
       check(*table, road, edges, type, x, tokens, seed, true);
       check(*table, road, raw, type, x, tokens, seed, false);
     }
+    if (table->prefill == nullptr) continue;
+    const FormatKernels::Product own = table->prefill->format(type).product(random.view());
+    if (own.matmul == fast.matmul) continue;
+    check(*table->prefill, own, random, type, x, tokens, seed, true);
+    check(*table->prefill, own, edges, type, x, tokens, seed, true);
+    check(*table->prefill, own, raw, type, x, tokens, seed, false);
   }
 }
 

@@ -528,3 +528,52 @@ TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
   CHECK(compared >= 45);
 }
 #endif
+
+TEST_CASE("Winograd's products of planes have the bits of the plain ones") {
+  struct Pair {
+    std::string name;
+    const FormatKernels* own;
+    const Kernels* plain;
+  };
+  std::vector<Pair> pairs;
+  const Kernels *zen4 = nullptr, *avx512vnni = nullptr;
+  for (const Kernels* table : available_kernels()) {
+#ifdef NEMO_HAVE_EMULATED_UNIT
+    if (table->name == "avx2") {
+      pairs.push_back({"emulated", kEmulatedWinogradProducts.formats.formats, table});
+    }
+#endif
+    if (table->name == "zen4") zen4 = table;
+    if (table->name == "avx512vnni") avx512vnni = table;
+  }
+  if (zen4 != nullptr) pairs.push_back({"zen4", zen4->prefill->formats, avx512vnni});
+  for (const Pair& pair : pairs) {
+    int formats = 0;
+    for (const DType type : weight_types(true)) {
+      const FormatKernels& own = pair.own[static_cast<int>(type)];
+      const FormatKernels& plain = pair.plain->format(type);
+      if (own.matmul_q8 == nullptr || own.act_q8 != ActFormat::q8_winograd) continue;
+      ++formats;
+      for (const ScaleType scale : {ScaleType::none, ScaleType::bf16, ScaleType::f32}) {
+        const std::int64_t cols = 320, rows = 53, tokens = 35;
+        const StoredMatrix m = random_planar(type, rows, cols, 64, scale, 9);
+        const auto acts = pack_activations(select_kernels("reference"), ActFormat::q8_winograd,
+                                           random_floats(tokens * cols, 1.0f, 4), cols);
+        AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+        for (const std::int64_t count : {1, 5, 11, 12, 13, 35}) {
+          INFO(pair.name << " " << info(type).name << ", " << count << " tokens");
+          const auto multiply = [&](Matmul matmul, const StoredMatrix& w) {
+            std::vector<float> y(at(count * w.rows));
+            matmul(w.view(), 0, w.rows, acts.bytes.data(), acts.stride, count, y.data(), w.rows,
+                   scratch.data());
+            return y;
+          };
+          CHECK(multiply(own.matmul_q8, m) == multiply(plain.matmul_q8, m));
+          const StoredMatrix ordered = in_kernel_order(plain, m);
+          CHECK(multiply(own.matmul_q8, ordered) == multiply(plain.matmul_q8, ordered));
+        }
+      }
+    }
+    CHECK(formats > 0);
+  }
+}

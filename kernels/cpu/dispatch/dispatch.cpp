@@ -122,9 +122,15 @@ struct DerivedTable {
       : DerivedTable(name, base) {
     for (int i = 0; i < kDTypeCount; ++i) {
       const FormatKernels& own = products.formats.formats[i];
-      if (own.matmul == nullptr) continue;
-      formats.formats[i].act = own.act;
-      formats.formats[i].matmul = own.matmul;
+      FormatKernels& format = formats.formats[i];
+      if (own.matmul != nullptr) {
+        format.act = own.act;
+        format.matmul = own.matmul;
+      }
+      if (own.matmul_q8 != nullptr) {
+        format.act_q8 = own.act_q8;
+        format.matmul_q8 = own.matmul_q8;
+      }
     }
     kernels.quantize_q8_winograd = products.quantize;
     kernels.kv = products.kv;

@@ -66,15 +66,15 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
   }
 }
 
-template <class Codes>
-void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                      const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
-                      std::int64_t ldy, std::byte* scratch) noexcept {
+/// As multiply_rows, with whatever multiply(rows of blocks, how many, y) does.
+template <class Codes, class Multiply>
+NEMO_SIMD void multiply_planes(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                               const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                               float* y, std::int64_t ldy, std::byte* scratch, Multiply multiply) {
   if (w.lanes != 0) {
     if (rows == 0) return;  // Tiles may round a codebook
     const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
-    multiply_rows(PlaneRows<Codes>(w, levels).from(row0, 0), w.cols, rows, acts, act_stride, tokens,
-                  y, ldy, scratch);
+    multiply(PlaneRows<Codes>(w, levels).from(row0, 0), rows, y);
     return;
   }
   std::int64_t done = 0;
@@ -87,9 +87,19 @@ void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   }
   for_laid_out_rows<Codes>(
       w, row0 + done, rows - done, tokens, scratch,
-      [&](const auto& blocks, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
-        multiply_rows(blocks, w.cols, count, acts, act_stride, tokens, y + done + r, ldy, scratch);
-      });
+      [&](const auto& blocks, std::int64_t count, std::int64_t r)
+          NEMO_SIMD_LAMBDA { multiply(blocks, count, y + done + r); });
+}
+
+template <class Codes>
+void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                      const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
+                      std::int64_t ldy, std::byte* scratch) noexcept {
+  multiply_planes<Codes>(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch,
+                         [&](const auto& blocks, std::int64_t count, float* out) NEMO_SIMD_LAMBDA {
+                           multiply_rows(blocks, w.cols, count, acts, act_stride, tokens, out, ldy,
+                                         scratch);
+                         });
 }
 
 /// A table of the integer formats' products and nothing else: block_product(Block*) gives that of a

@@ -122,6 +122,23 @@ void winograd_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
   w.lanes == 0 ? multiply(FileRows<Block>(w)) : multiply(KernelRows<Block>(w));
 }
 
+/// The same for a format whose scales lie apart.
+template <class Unit, class Codes>
+void planar_winograd_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                            const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
+                            float* y, std::int64_t ldy, std::byte* scratch) noexcept {
+  if (tokens < kWinogradTokens) {
+    planar_q8_matmul<Codes>(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
+    return;
+  }
+  multiply_planes<Codes>(
+      w, row0, rows, acts, act_stride, tokens, y, ldy, scratch,
+      [&]<class Rows>(const Rows& blocks, std::int64_t count, float* out) NEMO_SIMD_LAMBDA {
+        multiply_rows<Rows, WinogradLayout<Unit, typename Rows::Block>>(
+            blocks, w.cols, count, acts, act_stride, tokens, out, ldy, scratch);
+      });
+}
+
 /// sums[2b + 1] = the activations' part of what block b's products are too large by, and
 /// sums[2b] = the rest of the sum of its codes, which both are before.
 template <class Unit>
@@ -168,9 +185,16 @@ constexpr WinogradProducts winograd_products(Blocks blocks, Codes codes, const K
                                   }
                                   return nullptr;
                                 },
-                                []<class C>(C*) -> Matmul { return nullptr; }),
+                                []<class C>(C*) -> Matmul {
+                                  if constexpr (kFitsWinograd<typename Tiles<C>::Block>) {
+                                    return planar_winograd_matmul<Unit, C>;
+                                  }
+                                  return nullptr;
+                                }),
                             quantize_q8_winograd<Unit>, kv};
-  for (FormatKernels& format : products.formats.formats) format.act = ActFormat::q8_winograd;
+  for (FormatKernels& format : products.formats.formats) {
+    format.act = format.act_q8 = ActFormat::q8_winograd;
+  }
   return products;
 }
 

@@ -20,8 +20,8 @@ namespace nemo {
 
 /// How activations are handed to a weight format's product.
 enum class ActFormat : std::uint8_t {
-  f32,  // rows of float
-  q8,   // rows of Q8Row: int8 codes with one scale per 32 elements
+  f32,          // rows of float
+  q8,           // rows of Q8Row: int8 codes with one scale per 32 elements
   q8_winograd,  // the same with smaller codes and other sums (Q8Row)
 };
 
@@ -135,9 +135,9 @@ struct RowsOut {
 inline constexpr std::size_t kMatmulScratchBytes = std::size_t{5} << 20;
 
 /// y[t*ldy + r] = sum_c W[row0+r, c] * x[t, c]  for r in [0, rows), t in [0, tokens).
-/// `acts` points at row 0 of the activations (as ActFormat says), `act_stride` in bytes, rows 64-byte
-/// aligned. A result depends only on its own weight row and activation row, not on how rows were
-/// split over calls, nor on their order. In kernel order row0 and rows are multiples of lanes.
+/// `acts` points at row 0 of the activations (as ActFormat says), `act_stride` in bytes, rows
+/// 64-byte aligned. A result depends only on its own weight row and activation row, not on how rows
+/// were split over calls, nor on their order. In kernel order row0 and rows are multiples of lanes.
 using Matmul = void (*)(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                         const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
                         float* y, std::int64_t ldy, std::byte* scratch) noexcept;

@@ -158,8 +158,7 @@ TEST_CASE("a matrix unit is exact with the largest activations of both signs") {
       const std::int64_t cols = 512;
       const std::int64_t tokens = 16;
       const StoredMatrix m = random_matrix(type, 17, cols, 7);
-      const int most =
-          pair.act == ActFormat::q8 ? Q8Row::kMostCode : Q8Row::kMostWinogradCode;
+      const int most = pair.act == ActFormat::q8 ? Q8Row::kMostCode : Q8Row::kMostWinogradCode;
       std::vector<float> x(at(tokens * cols));
       for (std::int64_t t = 0; t < tokens; ++t) {
         for (std::int64_t c = 0; c < cols; ++c) {

@@ -194,8 +194,7 @@ std::vector<KernelChoice> choices() {
   static const DerivedTable zen4_prefill("zen4", pairs.kernels, kZen4Products);
   static const Kernels zen4 = with_prefill("zen4", kAvx512VnniKernels, zen4_prefill.kernels);
   // It runs on all of them, but where units that multiply do the additions, too, it is slower.
-  all.insert(adds_beside_products() ? all.end() : all.end() - 1,
-             {&zen4, missing_for_avx512bf16()});
+  all.insert(adds_beside_products() ? all.end() : all.end() - 1, {&zen4, missing_for_avx512bf16()});
 #endif
 #endif
 #ifdef NEMO_HAVE_AMX

@@ -222,8 +222,9 @@ void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
 /// Quads of codes to a step of products and of reading ahead.
 constexpr std::int64_t kStepQuads = 4;
 
-/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r); starts
-/// [kRows, start_stride] are Products::start_of those rows. Takes quads / kStepQuads steps ahead.
+/// acc[r] lane l = sum over quads of (lane l of the expanded rows) . (quad of operand row r);
+/// starts [kRows, start_stride] are Products::start_of those rows. Takes quads / kStepQuads steps
+/// ahead.
 template <class Products, int kRows>
 NEMO_SIMD void dot_levels(const std::int16_t* levels, std::int64_t quads,
                           const std::int16_t* operand, std::int64_t ld, const std::int32_t* starts,

@@ -85,10 +85,9 @@ NEMO_SIMD void multiply_planes(const WeightRows& w, std::int64_t row0, std::int6
       multiply_in_place<Codes>(w, row0, done, acts, act_stride, tokens, y, ldy, scratch);
     }
   }
-  for_laid_out_rows<Codes>(
-      w, row0 + done, rows - done, tokens, scratch,
-      [&](const auto& blocks, std::int64_t count, std::int64_t r)
-          NEMO_SIMD_LAMBDA { multiply(blocks, count, y + done + r); });
+  for_laid_out_rows<Codes>(w, row0 + done, rows - done, tokens, scratch,
+                           [&](const auto& blocks, std::int64_t count, std::int64_t r)
+                               NEMO_SIMD_LAMBDA { multiply(blocks, count, y + done + r); });
 }
 
 template <class Codes>

@@ -245,8 +245,8 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
     if (end < rows) {
       ahead = w.from(end, 0).ahead(rows - end < slab_rows ? rows - end : slab_rows, cols, steps);
     }
-    unpack_and_multiply<Layout, kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy, accumulate,
-                                       tail, panels, piece, ahead);
+    unpack_and_multiply<Layout, kDirectTokens>(w.from(r0, 0), end - r0, cols, x, y + r0, ldy,
+                                               accumulate, tail, panels, piece, ahead);
     // Passes of about as many tokens each: a short one loads the same weights for fewer products.
     std::int64_t passes = most_passes;
     for (std::int64_t t = kDirectTokens, count = 0; t < tokens; t += count, --passes) {

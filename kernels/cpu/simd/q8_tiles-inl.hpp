@@ -31,8 +31,7 @@ struct TileLayout {
   static constexpr int kQuads = 8 / kGroups;  // of one group
   static constexpr bool kHasMin = kWithMin;
   /// Whether sums start from something of the rows, too (q8_winograd-inl.hpp).
-  static constexpr bool kHasStarts =
-      requires(const I (&quads)[8]) { ProductType::starts(quads); };
+  static constexpr bool kHasStarts = requires(const I (&quads)[8]) { ProductType::starts(quads); };
   static constexpr int kLevels = kScaleLevels;
   // A panel's tile: codes, then [level, group] scales, then the groups' mins, then starts.
   static constexpr int kMinsAt = 8 + kGroups * kLevels;
@@ -106,8 +105,7 @@ NEMO_SIMD void quads_of(const I (&low)[4], const I (&high)[4], I (&quads)[8]) {
 /// What sums of a group's products start from; `rows`: the rows' part if they have one.
 template <class Layout>
 NEMO_SIMD I start_of(const float* aux, int group, I rows = all_words(0)) {
-  const I start =
-      broadcast_word(Layout::kStartWord == 0 ? aux : aux + Layout::kStartWord + group);
+  const I start = broadcast_word(Layout::kStartWord == 0 ? aux : aux + Layout::kStartWord + group);
   return Layout::kHasStarts ? add_words(start, rows) : start;
 }
 
@@ -133,8 +131,7 @@ NEMO_SIMD void add_dots(const I (&dots)[Layout::kGroups][kTokens], const F* scal
 /// Adds one tile's products, its code quads in registers, to acc[t].
 template <class Layout, int kTokens>
 NEMO_SIMD void add_quads(const I (&quads)[8], const F* scale, const F* min, const TokenSpan& x,
-                         std::int64_t tile, F (&acc)[kTokens],
-                         I starts = all_words(0)) {
+                         std::int64_t tile, F (&acc)[kTokens], I starts = all_words(0)) {
   const float* aux = x.aux + Layout::kAux * tile;
   I dots[Layout::kGroups][kTokens];
   for (int g = 0; g < Layout::kGroups; ++g) {

@@ -1,7 +1,7 @@
 // Integer products of 4-bit codes with fewer multiplications, for CPUs that add beside multiplying.
 //
-// S. Winograd, "A New Algorithm for Inner Product" (IEEE Transactions on Computers C-17, 1968): with
-// weight codes w and activation codes x
+// S. Winograd, "A New Algorithm for Inner Product" (IEEE Transactions on Computers C-17, 1968):
+// with weight codes w and activation codes x
 //   x0 w0 + x1 w1 = (x0 + w1 + 120) (x1 + w0 - 8)
 //                   - (x0 x1 - 8 x0 + 120 x1)      made with the activations (Q8Row)
 //                   - (w1 + 120) (w0 - 8)          made while weights are unpacked
@@ -145,7 +145,8 @@ template <class Unit>
 NEMO_SIMD void sums_for_winograd(const std::int8_t* codes, std::int64_t blocks,
                                  std::int32_t* sums) {
   constexpr std::int64_t kBlocks = kLaneBytes / 32;  // of a vector
-  alignas(64) std::int32_t chosen[kLanes];  // all ones where quads are multiplied with the next ones
+  alignas(64)
+      std::int32_t chosen[kLanes];  // all ones where quads are multiplied with the next ones
   for (int q = 0; q < kLanes; ++q) chosen[q] = q % 2 == 0 && winograd_quads(q % 8) ? -1 : 0;
   const I mask = load_bytes(chosen);
   const I eight = and_bits(mask, all_bytes(-kFirstBias));

@@ -51,7 +51,8 @@ NEMO_SIMD void codes_of_block(const float* x, float scale, std::int8_t* codes, f
   const F inverse(scale > 0.0f ? 1.0f / scale : 0.0f);
   for (int i = 0; i < kBlockVectors; ++i) {
     const F v = load(x + i * kLanes);
-    F code = lesser(v * inverse, F(static_cast<float>(kMost)));  // NaN (of an infinite input) becomes kMost
+    F code = lesser(v * inverse,
+                    F(static_cast<float>(kMost)));  // NaN (of an infinite input) becomes kMost
     code = round_even(greater(code, F(static_cast<float>(-kMost))));
     store_codes(code, codes + i * kLanes);
     if (error != nullptr) store(v - F(scale) * code, error + i * kLanes);
@@ -82,7 +83,7 @@ void quantize_q8(const float* x, std::int64_t n, void* out, float* error) noexce
   });
   for (std::int64_t b = 0; b < blocks; ++b) {
     codes_of_block<kMost>(x + 32 * b, row.scales[b], row.codes + 32 * b,
-                   error != nullptr ? error + 32 * b : nullptr);
+                          error != nullptr ? error + 32 * b : nullptr);
   }
   sums_of_codes(row.codes, n, row.sums);
 }

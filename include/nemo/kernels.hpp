@@ -306,9 +306,9 @@ struct KernelChoice {
 /// (Q8_0, Zen 4).
 [[nodiscard]] bool fetches_streams() noexcept;
 
-/// Whether vector units other than those that multiply add integers. AMD's do, of four units two
-/// each; Intel's add in those with which they multiply 64 bytes. Where they do, `zen4` is the
-/// faster of the tables with AVX-512 BF16.
+/// Whether vector units that do not multiply add integers: AMD's do, two of four; Intel's add 64
+/// bytes in the units with which they multiply them. Where they do, `zen4` is the faster of the
+/// tables with AVX-512 BF16.
 [[nodiscard]] bool adds_beside_products() noexcept;
 
 }  // namespace nemo

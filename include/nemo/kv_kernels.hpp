@@ -100,8 +100,9 @@ struct KvPackedQueries {
   std::int16_t* codes;  // [rows, dim], every quad of channels in the order 0, 2, 1, 3
   float* scales;        // [rows, groups]
   std::int32_t* sums;   // [rows, groups] sum of the group's codes
-  std::int32_t*
-      starts;  // [rows, groups] what dots start from (kernels/cpu/simd/kv_winograd-inl.hpp)
+  /// [rows, groups] what dots start from where products are Winograd's
+  /// (kernels/cpu/simd/kv_winograd-inl.hpp), else nothing.
+  std::int32_t* starts;
 
   static constexpr std::int64_t bytes(const KvSide& keys, std::int64_t rows) noexcept {
     return (rows * (2 * keys.dim + 12 * keys.groups()) + 63) / 64 * 64;

@@ -66,7 +66,7 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
   }
 }
 
-/// As multiply_rows, with whatever multiply(rows of blocks, how many, y) does.
+/// The products of planar_q8_matmul, those of rows of blocks by multiply(rows, how many, y).
 template <class Codes, class Multiply>
 NEMO_SIMD void multiply_planes(const WeightRows& w, std::int64_t row0, std::int64_t rows,
                                const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,

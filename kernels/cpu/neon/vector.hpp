@@ -265,6 +265,9 @@ NEMO_SIMD I multiply_shorts(I x, I y) {
 NEMO_SIMD I add_words(I x, I y) {
   return {raw(vaddq_u32(u32(x.a), u32(y.a))), raw(vaddq_u32(u32(x.b), u32(y.b)))};
 }
+NEMO_SIMD I subtract_words(I x, I y) {
+  return {raw(vsubq_u32(u32(x.a), u32(y.a))), raw(vsubq_u32(u32(x.b), u32(y.b)))};
+}
 NEMO_SIMD I add_bytes(I x, I y) { return {vaddq_u8(x.a, y.a), vaddq_u8(x.b, y.b)}; }
 NEMO_SIMD I greater_words(I x, I y, I yes, I no) {
   return {vbslq_u8(raw(vcgtq_s32(s32(x.a), s32(y.a))), yes.a, no.a),

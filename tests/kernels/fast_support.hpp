@@ -19,6 +19,14 @@ inline std::vector<const Kernels*> fast_tables() {
   return {all.begin() + 1, all.end()};
 }
 
+/// The table of this name, or null where this CPU or build lacks it.
+inline const Kernels* find_table(std::string_view name) {
+  for (const Kernels* table : available_kernels()) {
+    if (table->name == name) return table;
+  }
+  return nullptr;
+}
+
 inline std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 inline std::vector<float> random_floats(std::int64_t n, float stddev, unsigned seed) {

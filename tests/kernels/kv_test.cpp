@@ -82,17 +82,14 @@ struct WinogradPair {
 };
 std::vector<WinogradPair> winograd_pairs() {
   std::vector<WinogradPair> all;
-  const Kernels *zen4 = nullptr, *avx512vnni = nullptr;
-  for (const Kernels* table : available_kernels()) {
 #ifdef NEMO_HAVE_EMULATED_UNIT
-    if (table->name == "avx2") {
-      all.push_back({"of AVX2's instructions", &kWinogradKvKernels, table});
-    }
-#endif
-    if (table->name == "zen4") zen4 = table;
-    if (table->name == "avx512vnni") avx512vnni = table;
+  if (const Kernels* avx2 = find_table("avx2")) {
+    all.push_back({"of AVX2's instructions", &kWinogradKvKernels, avx2});
   }
-  if (zen4 != nullptr) all.push_back({"zen4", zen4->kv, avx512vnni});
+#endif
+  if (const Kernels* zen4 = find_table("zen4")) {
+    all.push_back({"zen4", zen4->kv, find_table("avx512vnni")});
+  }
   return all;
 }
 

@@ -492,10 +492,8 @@ TEST_CASE("levels of a codebook of any size are rounded to within half a percent
 
 #ifdef NEMO_HAVE_EMULATED_UNIT
 TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
-  const auto tables = available_kernels();
-  const auto avx2 = std::find_if(tables.begin(), tables.end(),
-                                 [](const Kernels* table) { return table->name == "avx2"; });
-  if (avx2 == tables.end()) return;
+  const Kernels* avx2 = find_table("avx2");
+  if (avx2 == nullptr) return;
   int compared = 0;
   for (const DType type : weight_types(true)) {
     const Matmul unit = kEmulatedUnitProducts.formats[static_cast<int>(type)].matmul_q8;
@@ -503,13 +501,13 @@ TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
     const std::int64_t cols = 320, rows = 37, tokens = 35;
     const StoredMatrix m = random_planar(type, rows, cols, 64, ScaleType::bf16, 9);
     const auto acts =
-        pack_activations(**avx2, ActFormat::q8, random_floats(tokens * cols, 1.0f, 4), cols);
+        pack_activations(*avx2, ActFormat::q8, random_floats(tokens * cols, 1.0f, 4), cols);
     AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
     for (const std::int64_t count : {1, 7, 8, 17, 35}) {
       INFO(info(type).name << " " << count);
       std::vector<float> expected(at(count * rows)), got(expected.size());
-      (*avx2)->format(type).matmul_q8(m.view(), 0, rows, acts.bytes.data(), acts.stride, count,
-                                      expected.data(), rows, scratch.data());
+      avx2->format(type).matmul_q8(m.view(), 0, rows, acts.bytes.data(), acts.stride, count,
+                                   expected.data(), rows, scratch.data());
       (void)take_unit_use();
       unit(m.view(), 0, rows, acts.bytes.data(), acts.stride, count, got.data(), rows,
            scratch.data());
@@ -517,7 +515,7 @@ TEST_CASE("a matrix unit's products of planes have the vector units' bits") {
       CHECK(use.misuse == 0);
       CHECK((use.products > 0) == (count >= 8));
       CHECK(got == expected);
-      const StoredMatrix ordered = in_kernel_order((*avx2)->format(type), m);
+      const StoredMatrix ordered = in_kernel_order(avx2->format(type), m);
       unit(ordered.view(), 0, ordered.rows, acts.bytes.data(), acts.stride, count, got.data(), rows,
            scratch.data());
       CHECK((take_unit_use().products > 0) == (count >= 8));
@@ -536,17 +534,14 @@ TEST_CASE("Winograd's products of planes have the bits of the plain ones") {
     const Kernels* plain;
   };
   std::vector<Pair> pairs;
-  const Kernels *zen4 = nullptr, *avx512vnni = nullptr;
-  for (const Kernels* table : available_kernels()) {
 #ifdef NEMO_HAVE_EMULATED_UNIT
-    if (table->name == "avx2") {
-      pairs.push_back({"emulated", kEmulatedWinogradProducts.formats.formats, table});
-    }
-#endif
-    if (table->name == "zen4") zen4 = table;
-    if (table->name == "avx512vnni") avx512vnni = table;
+  if (const Kernels* avx2 = find_table("avx2")) {
+    pairs.push_back({"emulated", kEmulatedWinogradProducts.formats.formats, avx2});
   }
-  if (zen4 != nullptr) pairs.push_back({"zen4", zen4->prefill->formats, avx512vnni});
+#endif
+  if (const Kernels* zen4 = find_table("zen4")) {
+    pairs.push_back({"zen4", zen4->prefill->formats, find_table("avx512vnni")});
+  }
   for (const Pair& pair : pairs) {
     int formats = 0;
     for (const DType type : weight_types(true)) {

@@ -15,13 +15,6 @@ using namespace nemo::test;
 
 namespace {
 
-const Kernels* find_table(std::string_view name) {
-  for (const Kernels* table : available_kernels()) {
-    if (table->name == name) return table;
-  }
-  return nullptr;
-}
-
 /// A matrix unit's products and the vector products they must equal.
 struct Pair {
   std::string name;

@@ -16,7 +16,7 @@ extern const Kernels kNeonKernels;
 /// Int8 products: what `avxvnni`, `amx` and `neon_i8mm` have of their own. Everything else is the
 /// table's that they are made from: `avx2`, `avx512vnni` or `neon`.
 struct ProductKernels {
-  FormatTable formats;  // an entry has its matmul, or nothing
+  FormatTable formats;  // an entry has its products and what they take, or nothing
   std::int64_t (*peak_dot)(std::int64_t rounds, std::int32_t* sink) noexcept;
 };
 extern const ProductKernels kAvxVnniProducts;
@@ -26,7 +26,7 @@ extern const ProductKernels kNeonI8mmProducts;
 /// What `zen4` has beside the parts of `avx512bf16`: for prefill products that take
 /// ActFormat::q8_winograd, and products with packed KV tiles.
 struct WinogradProducts {
-  FormatTable formats;  // an entry has its matmul, or nothing
+  FormatTable formats;  // as in ProductKernels
   decltype(Kernels::quantize_q8_winograd) quantize;
   const KvKernels* kv;
 };

@@ -51,8 +51,8 @@ std::vector<DType> types_of(const Pair& pair) {
   std::vector<DType> types = weight_types();
   std::erase_if(types, [&](DType type) {
     const FormatKernels& unit = pair.unit[static_cast<int>(type)];
-    return unit.matmul == nullptr || pair.vectors->format(type).act != ActFormat::q8 ||
-           (pair.act != ActFormat::q8 && unit.act != pair.act);
+    return unit.matmul == nullptr || unit.act != pair.act ||
+           pair.vectors->format(type).act != ActFormat::q8;
   });
   REQUIRE_FALSE(types.empty());
   return types;

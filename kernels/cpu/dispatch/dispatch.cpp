@@ -111,27 +111,12 @@ struct DerivedTable {
   }
   DerivedTable(std::string_view name, const Kernels& base, const ProductKernels& products)
       : DerivedTable(name, base) {
-    for (int i = 0; i < kDTypeCount; ++i) {
-      const FormatKernels& own = products.formats.formats[i];
-      if (own.matmul != nullptr) formats.formats[i].matmul = own.matmul;
-      if (own.matmul_q8 != nullptr) formats.formats[i].matmul_q8 = own.matmul_q8;
-    }
+    take_products(products.formats);
     kernels.peak_dot4 = kernels.peak_dot8 = products.peak_dot;
   }
   DerivedTable(std::string_view name, const Kernels& base, const WinogradProducts& products)
       : DerivedTable(name, base) {
-    for (int i = 0; i < kDTypeCount; ++i) {
-      const FormatKernels& own = products.formats.formats[i];
-      FormatKernels& format = formats.formats[i];
-      if (own.matmul != nullptr) {
-        format.act = own.act;
-        format.matmul = own.matmul;
-      }
-      if (own.matmul_q8 != nullptr) {
-        format.act_q8 = own.act_q8;
-        format.matmul_q8 = own.matmul_q8;
-      }
-    }
+    take_products(products.formats);
     kernels.quantize_q8_winograd = products.quantize;
     kernels.kv = products.kv;
   }
@@ -149,6 +134,22 @@ struct DerivedTable {
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
   DerivedTable& operator=(const DerivedTable&) = delete;
+
+ private:
+  void take_products(const FormatTable& products) {
+    for (int i = 0; i < kDTypeCount; ++i) {
+      const FormatKernels& own = products.formats[i];
+      FormatKernels& format = formats.formats[i];
+      if (own.matmul != nullptr) {
+        format.act = own.act;
+        format.matmul = own.matmul;
+      }
+      if (own.matmul_q8 != nullptr) {
+        format.act_q8 = own.act_q8;
+        format.matmul_q8 = own.matmul_q8;
+      }
+    }
+  }
 };
 #endif
 

@@ -29,12 +29,12 @@ constexpr std::int64_t level_top(int bits, bool affine) {
   return affine ? 255 : wide_levels(bits, affine) ? 1023 : bits == 8 ? 128 : 127;
 }
 /// The sum of a level and of an operand is a short (kv_winograd-inl.hpp).
-constexpr float operand_top(int bits, bool affine) {
-  return wide_levels(bits, affine) ? 8191.0f : 32512.0f;
+constexpr std::int64_t operand_top(int bits, bool affine) {
+  return wide_levels(bits, affine) ? 8191 : 32767 - level_top(8, true);
 }
 // Sums run over a group of keys or a batch of values.
-static_assert(kKvMaxDim * 32512 * level_top(8, true) < std::int64_t{1} << 31 &&
-              kKvMaxDim * 8191 * level_top(7, false) < std::int64_t{1} << 31 &&
+static_assert(kKvMaxDim * operand_top(8, true) * level_top(8, true) < std::int64_t{1} << 31 &&
+              kKvMaxDim * operand_top(7, false) * level_top(7, false) < std::int64_t{1} << 31 &&
               kBatchTokens <= kKvMaxDim);
 
 // A row of 64 codes is kRowVectors vectors of bytes, or of int32 lanes.
@@ -207,7 +207,7 @@ template <class Products>
 void pack_queries(const KvSide& keys, const float* q, std::int64_t rows,
                   std::byte* packed) noexcept {
   const KvPackedQueries to = KvPackedQueries::at(packed, keys, rows);
-  const float limit = operand_top(keys.bits, keys.code == KvCode::affine);
+  const auto limit = static_cast<float>(operand_top(keys.bits, keys.code == KvCode::affine));
   for (std::int64_t i = 0; i < rows * keys.groups(); ++i) {  // groups of a row lie side by side
     const float* x = q + i * keys.group;
     to.scales[i] = round_to_shorts(
@@ -385,7 +385,7 @@ void mix_tiles(const KvSide& values, const KvTiles& tiles, const float* p, std::
         for (std::int64_t r = 0; r < rows; ++r) {
           const float* row = p + (row0 + r) * ldp + first * 16;
           units[r] = round_to_shorts(
-                         n * 16, operand_top(kBits, kAffine),
+                         n * 16, static_cast<float>(operand_top(kBits, kAffine)),
                          [&](std::int64_t t) NEMO_SIMD_LAMBDA {
                            return nemo::load(row + t) * nemo::load(scale + t);
                          },

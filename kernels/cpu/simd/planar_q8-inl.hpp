@@ -66,15 +66,17 @@ NEMO_SIMD void for_laid_out_rows(const WeightRows& w, std::int64_t row0, std::in
   }
 }
 
-/// The products of planar_q8_matmul, those of rows of blocks by multiply(rows, how many, y).
-template <class Codes, class Multiply>
-NEMO_SIMD void multiply_planes(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                               const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
-                               float* y, std::int64_t ldy, std::byte* scratch, Multiply multiply) {
+template <class Codes, class Layouts = OwnLayouts>
+void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
+                      const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
+                      std::int64_t ldy, std::byte* scratch) noexcept {
+  const auto multiply = [&](const auto& some, std::int64_t count, std::int64_t r) NEMO_SIMD_LAMBDA {
+    multiply_rows<Layouts>(some, w.cols, count, acts, act_stride, tokens, y + r, ldy, scratch);
+  };
   if (w.lanes != 0) {
     if (rows == 0) return;  // Tiles may round a codebook
     const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
-    multiply(PlaneRows<Codes>(w, levels).from(row0, 0), rows, y);
+    multiply(PlaneRows<Codes>(w, levels).from(row0, 0), rows, 0);
     return;
   }
   std::int64_t done = 0;
@@ -87,35 +89,30 @@ NEMO_SIMD void multiply_planes(const WeightRows& w, std::int64_t row0, std::int6
   }
   for_laid_out_rows<Codes>(w, row0 + done, rows - done, tokens, scratch,
                            [&](const auto& blocks, std::int64_t count, std::int64_t r)
-                               NEMO_SIMD_LAMBDA { multiply(blocks, count, y + done + r); });
+                               NEMO_SIMD_LAMBDA { multiply(blocks, count, done + r); });
 }
 
-template <class Codes>
-void planar_q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                      const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
-                      std::int64_t ldy, std::byte* scratch) noexcept {
-  multiply_planes<Codes>(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch,
-                         [&](const auto& blocks, std::int64_t count, float* out) NEMO_SIMD_LAMBDA {
-                           multiply_rows(blocks, w.cols, count, acts, act_stride, tokens, out, ldy,
-                                         scratch);
-                         });
-}
-
-/// A table of the integer formats' products and nothing else: block_product(Block*) gives that of a
-/// block format, planar_product(Codes*) that of a planar one, or null.
+/// A table of the integer formats' products, of activations as `act`, and nothing else:
+/// block_product(Block*) gives that of a block format, planar_product(Codes*) that of a planar one,
+/// or null.
 template <class... Blocks, class... Codes, class BlockProduct, class PlanarProduct>
 constexpr FormatTable product_table(BlockList<Blocks...>, BlockList<Codes...>,
-                                    BlockProduct block_product, PlanarProduct planar_product) {
+                                    BlockProduct block_product, PlanarProduct planar_product,
+                                    ActFormat act = ActFormat::q8) {
   FormatTable table{};
   const auto add = [&]<class Block>(Block* block) {
     if constexpr (requires { Unpack<Block>::kGroup; }) {
-      table.formats[static_cast<int>(Block::kType)].matmul = block_product(block);
+      FormatKernels& format = table.formats[static_cast<int>(Block::kType)];
+      format.act = act;
+      format.matmul = block_product(block);
     }
   };
   (add(static_cast<Blocks*>(nullptr)), ...);
   const auto add_planar = [&]<class C>(C* codes) {
     if constexpr (requires { Tiles<C>::kGroup; }) {
-      table.formats[static_cast<int>(C::kType)].matmul_q8 = planar_product(codes);
+      FormatKernels& format = table.formats[static_cast<int>(C::kType)];
+      format.act_q8 = act;
+      format.matmul_q8 = planar_product(codes);
     }
   };
   (add_planar(static_cast<Codes*>(nullptr)), ...);

@@ -94,8 +94,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
     for (std::int64_t c = 0; c < cols; c += strip) {
       const std::int64_t width = cols - c < strip ? cols - c : strip;
       const std::int64_t count = width / Block::kElements;
-      const TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * LayoutOf<Block>::kAux,
-                           x.aux_stride};
+      const TokenSpan some = x.from<LayoutOf<Block>>(0, c);
       const Rows from = w.from(r, c);
       if constexpr (Rows::kKernelOrder) {
         const auto blocks = from.blocks();

@@ -18,13 +18,21 @@ constexpr std::int64_t kAuxBytes = 1 << 20;
 constexpr std::int64_t kTailBytes = kLanes * kPanelCols * 5 / 4;  // at most 1.25 B a column
 constexpr std::int64_t kPanelBytes = kQ8ScratchBytes - kAuxBytes - kTailBytes;
 
-/// Products of `rows` rows of `cols` columns from w on; those of many tokens as Layout says.
-template <class Rows, class Layout = LayoutOf<typename Rows::Block>>
+/// Panels of blocks' own layouts.
+struct OwnLayouts {
+  template <class Block>
+  using Of = LayoutOf<Block>;
+};
+
+/// Products of `rows` rows of `cols` columns from w on; panels for many tokens are Layouts' of the
+/// rows' blocks.
+template <class Layouts, class Rows>
 void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const std::byte* acts,
                    std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                    std::byte* scratch) noexcept {
   using Block = typename Rows::Block;
   using DirectLayout = LayoutOf<Block>;
+  using Layout = typename Layouts::template Of<Block>;
   static_assert(kPanelRows * kPanelCols / 32 * Layout::kBytes <= kPanelBytes &&
                 kPanelSlabBytes <= kPanelBytes);
   static_assert(kLanes * bytes_of<Block>(kPanelCols) <= kTailBytes);
@@ -62,12 +70,13 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
   }
 }
 
-template <class Block>
+template <class Block, class Layouts = OwnLayouts>
 void q8_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                std::byte* scratch) noexcept {
   const auto multiply = [&](const auto& all) NEMO_SIMD_LAMBDA {
-    multiply_rows(all.from(row0, 0), w.cols, rows, acts, act_stride, tokens, y, ldy, scratch);
+    multiply_rows<Layouts>(all.from(row0, 0), w.cols, rows, acts, act_stride, tokens, y, ldy,
+                           scratch);
   };
   w.lanes == 0 ? multiply(FileRows<Block>(w)) : multiply(KernelRows<Block>(w));
 }

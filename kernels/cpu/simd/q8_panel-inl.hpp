@@ -107,7 +107,7 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
       [&](auto blocks, std::int64_t r, std::int64_t c, std::int64_t width, std::byte* panel)
           NEMO_SIMD_LAMBDA {
             const std::int64_t height = rows - r < kLanes ? rows - r : kLanes;
-            TokenSpan some{x.codes + c, x.stride, x.aux + c / 32 * Layout::kAux, x.aux_stride};
+            TokenSpan some = x.from<Layout>(0, c);
             F acc[kTokens];
             for (int t = 0; t < kTokens; ++t) {
               acc[t] = accumulate || c > 0 ? load_upto(y + t * ldy + r, height) : F(0.0f);
@@ -118,8 +118,7 @@ void unpack_and_multiply(const Rows& w, std::int64_t rows, std::int64_t cols, co
               ahead.step();
               blocks = unpack_panel<Block, Layout, 0, kTokens>(blocks, n, panel, some, acc);
               panel += n * kTiles * Layout::kBytes;
-              some.codes += n * Block::kElements;
-              some.aux += n * kTiles * Layout::kAux;
+              some = some.from<Layout>(0, n * Block::kElements);
             }
             for (int t = 0; t < kTokens; ++t) store_upto(acc[t], y + t * ldy + r, height);
           });
@@ -251,8 +250,7 @@ void panel_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Token
     std::int64_t passes = most_passes;
     for (std::int64_t t = kDirectTokens, count = 0; t < tokens; t += count, --passes) {
       count = (tokens - t + passes - 1) / passes;
-      const TokenSpan some{x.codes + t * x.stride, x.stride, x.aux + t * x.aux_stride,
-                           x.aux_stride};
+      const TokenSpan some = x.from<Layout>(t, 0);
       const std::byte* panel = panels;
       const auto multiply = [&]<int kRows>(Index<kRows>, std::int64_t r) NEMO_SIMD_LAMBDA {
         const std::int64_t height = end - r < kRows * kLanes ? end - r : kRows * kLanes;

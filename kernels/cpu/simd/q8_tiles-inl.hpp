@@ -53,6 +53,13 @@ struct TokenSpan {
   std::int64_t stride;  // bytes
   const float* aux;     // [tokens, aux_stride]
   std::int64_t aux_stride;
+
+  /// Those from `token` and, a multiple of 32, `column` on.
+  template <class Layout>
+  NEMO_SIMD TokenSpan from(std::int64_t token, std::int64_t column) const {
+    return {codes + token * stride + column, stride,
+            aux + token * aux_stride + column / 32 * Layout::kAux, aux_stride};
+  }
 };
 
 /// The float from whose bits on dots of activations with this scale are added up.

@@ -20,8 +20,11 @@ namespace {
 
 // With fewer tokens the additions of unpacking weigh more than what products save.
 constexpr std::int64_t kWinogradTokens = 12;
+constexpr int kMostCode = 15;  // of weights
 constexpr int kFirstBias = -8;
-constexpr int kSecondBias = 120;
+constexpr int kSecondBias = 128 + kFirstBias;
+static_assert(Q8Row::kMostWinogradCode <= kSecondBias &&
+              Q8Row::kMostWinogradCode + kMostCode <= 127 - kFirstBias);
 
 /// Whether quads `quad` and quad + 1 of a tile are multiplied together. In turns with those that
 /// are not, so that units find both kinds of work.
@@ -100,43 +103,21 @@ struct WinogradDot {
   }
 };
 
-template <class Unit, class Block>
-using WinogradLayout = TileLayout<WinogradDot<Unit>, 32, Unpack<Block>::kHasMin>;
+template <class Unit>
+struct WinogradLayouts {
+  template <class Block>
+  using Of = TileLayout<WinogradDot<Unit>, 32, Unpack<Block>::kHasMin>;
+};
 
 /// Formats whose codes fit: 4 bits, one scale for 32 columns.
 template <class Block>
-constexpr bool kFitsWinograd = Unpack<Block>::kMaxCode <= 15 && Unpack<Block>::kGroup == 32;
+constexpr bool kFitsWinograd = Unpack<Block>::kGroup == 32 && Unpack<Block>::kMaxCode <= kMostCode;
 
-template <class Unit, class Block>
-void winograd_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                     const std::byte* acts, std::int64_t act_stride, std::int64_t tokens, float* y,
-                     std::int64_t ldy, std::byte* scratch) noexcept {
-  if (tokens < kWinogradTokens) {
-    q8_matmul<Block>(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
-    return;
-  }
-  const auto multiply = [&]<class Rows>(const Rows& all) NEMO_SIMD_LAMBDA {
-    multiply_rows<Rows, WinogradLayout<Unit, Block>>(all.from(row0, 0), w.cols, rows, acts,
-                                                     act_stride, tokens, y, ldy, scratch);
-  };
-  w.lanes == 0 ? multiply(FileRows<Block>(w)) : multiply(KernelRows<Block>(w));
-}
-
-/// The same for a format whose scales lie apart.
-template <class Unit, class Codes>
-void planar_winograd_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows,
-                            const std::byte* acts, std::int64_t act_stride, std::int64_t tokens,
-                            float* y, std::int64_t ldy, std::byte* scratch) noexcept {
-  if (tokens < kWinogradTokens) {
-    planar_q8_matmul<Codes>(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
-    return;
-  }
-  multiply_planes<Codes>(
-      w, row0, rows, acts, act_stride, tokens, y, ldy, scratch,
-      [&]<class Rows>(const Rows& blocks, std::int64_t count, float* out) NEMO_SIMD_LAMBDA {
-        multiply_rows<Rows, WinogradLayout<Unit, typename Rows::Block>>(
-            blocks, w.cols, count, acts, act_stride, tokens, out, ldy, scratch);
-      });
+template <Matmul few, Matmul many>
+void by_tokens(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
+               std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
+               std::byte* scratch) noexcept {
+  (tokens < kWinogradTokens ? few : many)(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
 }
 
 /// sums[2b + 1] = the activations' part of what block b's products are too large by, and
@@ -178,25 +159,23 @@ void quantize_q8_winograd(const float* x, std::int64_t n, void* out) noexcept {
 
 template <class Unit, class Blocks, class Codes>
 constexpr WinogradProducts winograd_products(Blocks blocks, Codes codes, const KvKernels* kv) {
-  WinogradProducts products{product_table(
-                                blocks, codes,
-                                []<class Block>(Block*) -> Matmul {
-                                  if constexpr (kFitsWinograd<Block>) {
-                                    return winograd_matmul<Unit, Block>;
-                                  }
-                                  return nullptr;
-                                },
-                                []<class C>(C*) -> Matmul {
-                                  if constexpr (kFitsWinograd<typename Tiles<C>::Block>) {
-                                    return planar_winograd_matmul<Unit, C>;
-                                  }
-                                  return nullptr;
-                                }),
-                            quantize_q8_winograd<Unit>, kv};
-  for (FormatKernels& format : products.formats.formats) {
-    format.act = format.act_q8 = ActFormat::q8_winograd;
-  }
-  return products;
+  using Layouts = WinogradLayouts<Unit>;
+  return {product_table(
+              blocks, codes,
+              []<class Block>(Block*) -> Matmul {
+                if constexpr (kFitsWinograd<Block>) {
+                  return by_tokens<q8_matmul<Block>, q8_matmul<Block, Layouts>>;
+                }
+                return nullptr;
+              },
+              []<class C>(C*) -> Matmul {
+                if constexpr (kFitsWinograd<typename Tiles<C>::Block>) {
+                  return by_tokens<planar_q8_matmul<C>, planar_q8_matmul<C, Layouts>>;
+                }
+                return nullptr;
+              },
+              ActFormat::q8_winograd),
+          quantize_q8_winograd<Unit>, kv};
 }
 
 }  // namespace

@@ -32,22 +32,21 @@ struct WinogradProducts {
 };
 extern const WinogradProducts kZen4Products;
 
-/// Float products of bf16 numbers: what `amx` has beside, where the CPU has them, of numbers in two
-/// parts, and what `amx` and `avx512bf16` have for prefill, of rounded ones.
+/// Float products of bf16 numbers: of numbers in two parts, and for prefill of rounded ones. Null:
+/// as in the table they are added to.
 struct FloatProducts {
-  decltype(Kernels::scores_half) scores_half;
-  decltype(Kernels::mix_half) mix_half;
-  Matmul bf16_matmul;
-  decltype(Kernels::peak_bf16) peak;
-  struct Gemms {
-    decltype(Kernels::gemm_nt) nt = nullptr;
-    decltype(Kernels::gemm_nn) nn = nullptr;
-    decltype(Kernels::gemm_tn) tn = nullptr;
-  };
-  Gemms gemms = {};  // null: as the table they are added to
+  decltype(Kernels::scores_half) scores_half = nullptr;
+  decltype(Kernels::mix_half) mix_half = nullptr;
+  decltype(Kernels::gemm_nt) gemm_nt = nullptr;
+  decltype(Kernels::gemm_nn) gemm_nn = nullptr;
+  decltype(Kernels::gemm_tn) gemm_tn = nullptr;
+  decltype(Kernels::peak_bf16) peak = nullptr;
+  Matmul bf16_matmul = nullptr;
+  Matmul e4m3_matmul = nullptr;
 };
 extern const FloatProducts kAmxFloatProducts;
 extern const FloatProducts kAmxPrefillProducts;
 extern const FloatProducts kAvx512Bf16FloatProducts;
+extern const FloatProducts kAvx512Bf16PrefillProducts;
 
 }  // namespace nemo

@@ -23,7 +23,10 @@ struct Unit {
   decltype(Kernels::scores_half) scores;
   decltype(Kernels::mix_half) mix;
   Matmul matmul;  // of bf16 weights
-  FloatProducts::Gemms gemms;
+  Matmul e4m3;    // of FP8 weights, or null
+  decltype(Kernels::gemm_nt) gemm_nt;
+  decltype(Kernels::gemm_nn) gemm_nn;
+  decltype(Kernels::gemm_tn) gemm_tn;
   double error;  // of a product of two numbers, one sigma, as a part of it
   bool tiles;    // it has tile registers
   [[nodiscard]] bool counts_products() const { return tiles && name.starts_with("emulated"); }
@@ -38,7 +41,8 @@ std::vector<Unit> units() {
 #ifdef NEMO_HAVE_EMULATED_UNIT
     if (table->name == "avx2") {
       const auto add = [&](const char* name, const FloatProducts& p, double error, bool tiles) {
-        all.push_back({name, p.scores_half, p.mix_half, p.bf16_matmul, p.gemms, error, tiles});
+        all.push_back({name, p.scores_half, p.mix_half, p.bf16_matmul, p.e4m3_matmul, p.gemm_nt,
+                       p.gemm_nn, p.gemm_tn, error, tiles});
       };
       add("emulated", kEmulatedFloatProducts, kPartsError, true);
       add("emulated rounded", kEmulatedPrefillProducts, kRoundedError, true);
@@ -49,9 +53,9 @@ std::vector<Unit> units() {
     if (own == nullptr) continue;
     const bool tiles = table->name == "amx";
     const auto add = [&](const std::string& name, const Kernels& k, double error) {
-      const FloatProducts::Gemms gemms{k.gemm_nt, k.gemm_nn, k.gemm_tn};
-      all.push_back(
-          {name, k.scores_half, k.mix_half, k.format(DType::bf16).matmul, gemms, error, tiles});
+      const Matmul e4m3 = error == kRoundedError ? k.format(DType::e4m3).matmul : nullptr;
+      all.push_back({name, k.scores_half, k.mix_half, k.format(DType::bf16).matmul, e4m3, k.gemm_nt,
+                     k.gemm_nn, k.gemm_tn, error, tiles});
     };
     if (tiles) add("amx", *table, kPartsError);
     add(std::string(table->name) + " for prefill", *own, kRoundedError);
@@ -245,43 +249,66 @@ TEST_CASE("what rows of bf16 products do not see yet leaves their bits alone") {
 }
 
 /// y[tokens, rows + 3] of rows from row0 and tokens from token0 on, -7 in the gaps.
-std::vector<float> multiply(const Unit& unit, const StoredMatrix& m, const Activations& a,
+std::vector<float> multiply(Matmul matmul, const StoredMatrix& m, const Activations& a,
                             std::int64_t row0, std::int64_t rows, std::int64_t token0,
                             std::int64_t tokens) {
   AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
   std::vector<float> y(at(tokens * (rows + 3)), -7.0f);
-  unit.matmul(m.view(), row0, rows, a.bytes.data() + token0 * a.stride, a.stride, tokens, y.data(),
-              rows + 3, scratch.data());
+  matmul(m.view(), row0, rows, a.bytes.data() + token0 * a.stride, a.stride, tokens, y.data(),
+         rows + 3, scratch.data());
   return y;
 }
 
+/// Products with all rows of a matrix are right, and the same bits however rows and tokens are
+/// split.
+void check_products(Matmul matmul, DType type, const StoredMatrix& m, double tolerance) {
+  constexpr std::int64_t kTokens = 37;
+  const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
+                                         random_floats(kTokens * m.cols, 1.0f, 3), m.cols);
+  const auto all = multiply(matmul, m, a, 0, m.rows, 0, kTokens);
+  CHECK(ExactProducts(type, m, a.values).wrong(all, m.rows + 3, 0, m.rows, kTokens, tolerance) ==
+        0);
+  int different = 0;
+  for (const std::int64_t rows : {1, 8, 15, 16, 33, 64, 150}) {
+    for (const std::int64_t tokens : {1, 3, 16, 17, 37}) {
+      const std::int64_t row0 = m.rows - rows, token0 = kTokens - tokens;
+      const auto some = multiply(matmul, m, a, row0, rows, token0, tokens);
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        const float* got = some.data() + t * (rows + 3);
+        const float* expected = all.data() + (token0 + t) * (m.rows + 3) + row0;
+        different += std::memcmp(got, expected, at(rows) * sizeof(float)) != 0;
+        for (std::int64_t i = rows; i < rows + 3; ++i) different += got[i] != -7.0f;
+      }
+    }
+  }
+  CHECK(different == 0);
+}
+
 TEST_CASE("bf16 weights are multiplied in bf16, for all tails and the same bits however split") {
-  constexpr std::int64_t kRows = 150, kTokens = 37;
   for (const Unit& unit : units()) {
     for (const std::int64_t cols : {1, 2, 15, 16, 17, 32, 33, 96, 300}) {
       INFO(unit.name << " columns " << cols);
-      const StoredMatrix m = random_matrix(DType::bf16, kRows, cols, 5);
-      const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
-                                             random_floats(kTokens * cols, 1.0f, 3), cols);
-      const auto all = multiply(unit, m, a, 0, kRows, 0, kTokens);
-      const double tolerance = unit.error == kPartsError ? 1e-5 : kRounding;
-      CHECK(ExactProducts(DType::bf16, m, a.values)
-                .wrong(all, kRows + 3, 0, kRows, kTokens, tolerance) == 0);
-      int different = 0;
-      for (const std::int64_t rows : {1, 8, 15, 16, 33, 64, 150}) {
-        for (const std::int64_t tokens : {1, 3, 16, 17, 37}) {
-          const std::int64_t row0 = kRows - rows, token0 = kTokens - tokens;
-          const auto some = multiply(unit, m, a, row0, rows, token0, tokens);
-          for (std::int64_t t = 0; t < tokens; ++t) {
-            const float* got = some.data() + t * (rows + 3);
-            const float* expected = all.data() + (token0 + t) * (kRows + 3) + row0;
-            different += std::memcmp(got, expected, at(rows) * sizeof(float)) != 0;
-            for (std::int64_t i = rows; i < rows + 3; ++i) different += got[i] != -7.0f;
-          }
-        }
-      }
-      CHECK(different == 0);
+      check_products(unit.matmul, DType::bf16, random_matrix(DType::bf16, 150, cols, 5),
+                     unit.error == kPartsError ? 1e-5 : kRounding);
       CHECK((!unit.counts_products() || products() > 0));
+    }
+  }
+}
+
+TEST_CASE("rounded, FP8 weights with and without scales are multiplied in bf16") {
+  for (const Unit& unit : units()) {
+    if (unit.e4m3 == nullptr) continue;
+    for (const ScaleType scale : {ScaleType::none, ScaleType::e8m0, ScaleType::f32}) {
+      for (const std::int64_t cols : {32, 96, 160, 2080}) {
+        INFO(unit.name << " columns " << cols << " scales " << static_cast<int>(scale));
+        check_products(unit.e4m3, DType::e4m3, random_planar(DType::e4m3, 150, cols, 32, scale, 5),
+                       kRounding);
+      }
+    }
+    for (const std::int64_t cols : {1, 17, 131}) {
+      INFO(unit.name << " columns " << cols);
+      check_products(unit.e4m3, DType::e4m3,
+                     random_planar(DType::e4m3, 150, cols, 32, ScaleType::none, 5), kRounding);
     }
   }
 }
@@ -294,7 +321,7 @@ TEST_CASE("weights too wide for a bf16 unit's scratch go the vectors' way") {
     const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
                                            random_floats(2 * kCols, 1.0f, 3), kCols);
     (void)products();
-    const auto y = multiply(unit, m, a, 0, 3, 0, 2);
+    const auto y = multiply(unit.matmul, m, a, 0, 3, 0, 2);
     CHECK(ExactProducts(DType::bf16, m, a.values).wrong(y, 6, 0, 3, 2, 1e-5) == 0);
     CHECK(products() == 0);
   }
@@ -307,7 +334,7 @@ TEST_CASE("rounded, bf16 weights of any width are multiplied") {
       const StoredMatrix m = random_matrix(DType::bf16, 67, cols, 5);
       const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
                                              random_floats(3 * cols, 1.0f, 3), cols);
-      const auto y = multiply(unit, m, a, 0, 67, 0, 3);
+      const auto y = multiply(unit.matmul, m, a, 0, 67, 0, 3);
       INFO(unit.name << " columns " << cols);
       CHECK(ExactProducts(DType::bf16, m, a.values).wrong(y, 70, 0, 67, 3, kRounding) == 0);
     }
@@ -320,8 +347,8 @@ TEST_CASE("more than the 4 MiB of tokens and 256 rows that are packed at once") 
     const StoredMatrix m = random_matrix(DType::bf16, 5, kCols, 5);
     const Activations a = pack_activations(select_kernels("reference"), ActFormat::f32,
                                            random_floats(kTokens * kCols, 1.0f, 3), kCols);
-    const auto all = multiply(unit, m, a, 0, 5, 0, kTokens);
-    const auto last = multiply(unit, m, a, 0, 5, kTokens - 1, 1);
+    const auto all = multiply(unit.matmul, m, a, 0, 5, 0, kTokens);
+    const auto last = multiply(unit.matmul, m, a, 0, 5, kTokens - 1, 1);
     INFO(unit.name);
     CHECK(std::memcmp(all.data() + (kTokens - 1) * 8, last.data(), 5 * sizeof(float)) == 0);
     const Case c(530, 65, 16);
@@ -337,7 +364,7 @@ TEST_CASE("rounded, float matrix products are exact but for their rounding, for 
       {7, 100, 40},   {16, 128, 64},   {64, 64, 128}, {64, 128, 64}, {65, 129, 31}, {128, 1, 128},
       {1, 200, 1000}, {300, 140, 131}, {0, 4, 4},     {4, 0, 4}};
   for (const Unit& unit : units()) {
-    if (unit.error != kRoundedError || unit.gemms.nt == nullptr) continue;
+    if (unit.error != kRoundedError || unit.gemm_nt == nullptr) continue;
     for (const auto& size : kSizes) {
       const std::int64_t m = size[0], n = size[1], k = size[2];
       const auto lda = std::max(m, k) + 3, ldb = std::max(n, k) + 1, ldc = n + 2;
@@ -364,9 +391,9 @@ TEST_CASE("rounded, float matrix products are exact but for their rounding, for 
           }
           CHECK(gaps == 0);
         };
-        check(unit.gemms.nt, false, true);
-        check(unit.gemms.nn, false, false);
-        check(unit.gemms.tn, true, false);
+        check(unit.gemm_nt, false, true);
+        check(unit.gemm_nn, false, false);
+        check(unit.gemm_tn, true, false);
       }
     }
   }

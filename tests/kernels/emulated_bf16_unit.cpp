@@ -5,6 +5,7 @@
 #include <kernels/cpu/avx2/vector.hpp>
 #include <kernels/cpu/simd/bf16_matmul-inl.hpp>
 #include <kernels/cpu/simd/bf16_gemm-inl.hpp>
+#include <kernels/cpu/simd/e4m3_pairs-inl.hpp>
 // clang-format on
 
 namespace nemo {
@@ -118,6 +119,15 @@ struct EmulatedPairs {
     }
     return load(sums);
   }
+  static void e4m3_words(const std::byte* codes, I& first, I& second) {
+    alignas(64) std::uint16_t numbers[kE4m3Step];
+    for (int i = 0; i < kE4m3Step; ++i) {
+      numbers[i] =
+          static_cast<std::uint16_t>(rounded(e4m3(std::to_integer<std::uint8_t>(codes[i]))));
+    }
+    first = load_bytes(numbers);
+    second = load_bytes(numbers + 2 * kLanes);
+  }
   static const Kernels& vectors() { return kAvx2Kernels; }
 };
 
@@ -125,6 +135,7 @@ struct EmulatedPairs {
 
 namespace test {
 
+constinit const FloatProducts kEmulatedPartProducts = {.e4m3_matmul = e4m3_matmul<EmulatedPairs>};
 constinit const FloatProducts kEmulatedPairProducts = pair_float_products<EmulatedPairs>();
 
 constinit const FloatProducts kEmulatedFloatProducts = unit_float_products<EmulatedBf16Unit, 2>();

@@ -11,7 +11,8 @@ namespace nemo::test {
 extern const FormatTable kEmulatedUnitProducts;
 extern const FloatProducts kEmulatedFloatProducts;
 extern const FloatProducts kEmulatedPrefillProducts;
-/// As those of `avx512bf16`.
+/// As those of `avx512bf16`, in two parts and rounded.
+extern const FloatProducts kEmulatedPartProducts;
 extern const FloatProducts kEmulatedPairProducts;
 /// As those of `zen4`.
 extern const WinogradProducts kEmulatedWinogradProducts;

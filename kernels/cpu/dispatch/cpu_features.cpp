@@ -33,6 +33,7 @@ std::vector<std::string_view> ask() {
     add("bmi2", bit(b, 8));
     add("avx512f", bit(b, 16));
     add("avx512bw", bit(b, 30));
+    add("avx512vbmi", bit(c, 1));
     add("avx512vnni", bit(c, 11));
     add("amx-bf16", bit(d, 22));
     add("amx-tile", bit(d, 24));

@@ -75,7 +75,7 @@ std::string_view missing_for_avxvnni() noexcept {
 #ifdef NEMO_HAVE_AVX512BF16
 std::string_view missing_for_avx512bf16() noexcept {
   if (const std::string_view missing = missing_for_avx512vnni(); !missing.empty()) return missing;
-  return missing_of({"avx512bf16"});
+  return missing_of({"avx512bf16", "avx512vbmi"});
 }
 #endif
 
@@ -122,15 +122,17 @@ struct DerivedTable {
   }
   DerivedTable(std::string_view name, const Kernels& base, const FloatProducts& products)
       : DerivedTable(name, base) {
-    kernels.scores_half = products.scores_half;
-    kernels.mix_half = products.mix_half;
-    kernels.peak_bf16 = products.peak;
-    if (products.gemms.nt != nullptr) {
-      kernels.gemm_nt = products.gemms.nt;
-      kernels.gemm_nn = products.gemms.nn;
-      kernels.gemm_tn = products.gemms.tn;
-    }
-    formats.formats[static_cast<int>(DType::bf16)].matmul = products.bf16_matmul;
+    const auto take = [](auto& to, auto own) {
+      if (own != nullptr) to = own;
+    };
+    take(kernels.scores_half, products.scores_half);
+    take(kernels.mix_half, products.mix_half);
+    take(kernels.gemm_nt, products.gemm_nt);
+    take(kernels.gemm_nn, products.gemm_nn);
+    take(kernels.gemm_tn, products.gemm_tn);
+    take(kernels.peak_bf16, products.peak);
+    take(formats.formats[static_cast<int>(DType::bf16)].matmul, products.bf16_matmul);
+    take(formats.formats[static_cast<int>(DType::e4m3)].matmul, products.e4m3_matmul);
   }
   DerivedTable(const DerivedTable&) = delete;  // kernels points into it
   DerivedTable& operator=(const DerivedTable&) = delete;
@@ -165,13 +167,14 @@ Kernels with_prefill(std::string_view name, const Kernels& base, const Kernels& 
 #endif
 
 #ifdef NEMO_HAVE_AMX
-FloatProducts amx_prefill_products() {
-  FloatProducts products = kAmxPrefillProducts;
+/// What vectors of bf16 numbers multiply where the tile unit does not; none on CPUs without them.
+FloatProducts pairs_beside_tiles([[maybe_unused]] bool prefill) {
 #ifdef NEMO_HAVE_AVX512BF16
-  // The tile unit has no float matrix products of its own.
-  if (missing_for_avx512bf16().empty()) products.gemms = kAvx512Bf16FloatProducts.gemms;
+  if (missing_for_avx512bf16().empty()) {
+    return prefill ? kAvx512Bf16PrefillProducts : kAvx512Bf16FloatProducts;
+  }
 #endif
-  return products;
+  return {};
 }
 #endif
 
@@ -188,20 +191,23 @@ std::vector<KernelChoice> choices() {
   all.push_back({&kAvx512VnniKernels, missing_for_avx512vnni()});
 #endif
 #ifdef NEMO_HAVE_AVX512BF16
-  static const DerivedTable pairs("avx512bf16", kAvx512VnniKernels, kAvx512Bf16FloatProducts);
-  static const Kernels avx512bf16 = with_prefill("avx512bf16", kAvx512VnniKernels, pairs.kernels);
+  static const DerivedTable parts("avx512bf16", kAvx512VnniKernels, kAvx512Bf16FloatProducts);
+  static const DerivedTable rounded("avx512bf16", kAvx512VnniKernels, kAvx512Bf16PrefillProducts);
+  static const Kernels avx512bf16 = with_prefill("avx512bf16", parts.kernels, rounded.kernels);
   all.push_back({&avx512bf16, missing_for_avx512bf16()});
 #ifdef NEMO_HAVE_ZEN4
-  static const DerivedTable zen4_prefill("zen4", pairs.kernels, kZen4Products);
-  static const Kernels zen4 = with_prefill("zen4", kAvx512VnniKernels, zen4_prefill.kernels);
+  static const DerivedTable zen4_prefill("zen4", rounded.kernels, kZen4Products);
+  static const Kernels zen4 = with_prefill("zen4", parts.kernels, zen4_prefill.kernels);
   // It runs on all of them, but where units that multiply do the additions, too, it is slower.
   all.insert(adds_beside_products() ? all.end() : all.end() - 1, {&zen4, missing_for_avx512bf16()});
 #endif
 #endif
 #ifdef NEMO_HAVE_AMX
   static const DerivedTable amx_int8("amx", kAvx512VnniKernels, kAmxProducts);
-  static const DerivedTable amx_parts("amx", amx_int8.kernels, kAmxFloatProducts);
-  static const DerivedTable amx_rounded("amx", amx_int8.kernels, amx_prefill_products());
+  static const DerivedTable amx_pairs("amx", amx_int8.kernels, pairs_beside_tiles(false));
+  static const DerivedTable amx_parts("amx", amx_pairs.kernels, kAmxFloatProducts);
+  static const DerivedTable amx_prefill("amx", amx_int8.kernels, pairs_beside_tiles(true));
+  static const DerivedTable amx_rounded("amx", amx_prefill.kernels, kAmxPrefillProducts);
   static const Kernels amx_bf16 = with_prefill("amx", amx_parts.kernels, amx_rounded.kernels);
   all.push_back(
       {missing_of({"amx-bf16"}).empty() ? &amx_bf16 : &amx_int8.kernels, missing_for_amx()});

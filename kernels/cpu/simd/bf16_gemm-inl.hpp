@@ -104,11 +104,14 @@ void pair_gemm_tn(std::int64_t m, std::int64_t n, std::int64_t k, const float* a
 
 template <class Pairs>
 constexpr FloatProducts pair_float_products() {
-  return {pair_scores<Pairs>,
-          pair_mix<Pairs>,
-          pair_matmul<Pairs>,
-          peak_pairs<Pairs>,
-          {pair_gemm_nt<Pairs>, pair_gemm_nn<Pairs>, pair_gemm_tn<Pairs>}};
+  return {.scores_half = pair_scores<Pairs>,
+          .mix_half = pair_mix<Pairs>,
+          .gemm_nt = pair_gemm_nt<Pairs>,
+          .gemm_nn = pair_gemm_nn<Pairs>,
+          .gemm_tn = pair_gemm_tn<Pairs>,
+          .peak = peak_pairs<Pairs>,
+          .bf16_matmul = pair_matmul<Pairs, BFloat16Strips<Pairs>>,
+          .e4m3_matmul = pair_matmul<Pairs, PlanarStrips<Pairs, E4m3Codes>>};
 }
 
 }  // namespace

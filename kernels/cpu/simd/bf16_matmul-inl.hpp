@@ -267,8 +267,10 @@ std::int64_t peak_bf16_unit(std::int64_t rounds, float* sink) noexcept {
 
 template <class Unit, int kParts>
 constexpr FloatProducts unit_float_products() {
-  return {unit_scores<Half, Unit, kParts>, unit_mix<Half, Unit, kParts>,
-          unit_bf16_matmul<Unit, kParts>, peak_bf16_unit<Unit>};
+  return {.scores_half = unit_scores<Half, Unit, kParts>,
+          .mix_half = unit_mix<Half, Unit, kParts>,
+          .peak = peak_bf16_unit<Unit>,
+          .bf16_matmul = unit_bf16_matmul<Unit, kParts>};
 }
 
 }  // namespace

@@ -16,8 +16,7 @@
 #pragma once
 
 #include "gemm_tiles-inl.hpp"
-
-#include <nemo/tensor/formats.hpp>
+#include "planar-inl.hpp"
 
 #include <kernels/cpu/tables.hpp>
 
@@ -166,8 +165,35 @@ void pair_mix(const float* p, std::int64_t ldp, std::int64_t rows, const Half* v
   }
 }
 
-/// The product with bf16 weights.
+/// Strips of columns [first, first + n) of rows [r, r + count) of weights, n <= kPairDepth.
 template <class Pairs>
+struct BFloat16Strips {
+  static constexpr DType kType = DType::bf16;
+  NEMO_SIMD static void pack(const WeightRows& w, std::int64_t r, std::int64_t count,
+                             std::int64_t first, std::int64_t n, float* strip) {
+    alignas(64) BFloat16 tails[kLanes * kPairDepth];
+    const auto* rows = reinterpret_cast<const BFloat16*>(w.data + r * w.row_bytes);
+    expand_pair_strip<Pairs>(rows + first, w.row_bytes / 2, count, n, tails, strip);
+  }
+};
+/// The same of weights that must be expanded: E4M3 codes and their products with powers of two are
+/// bf16 numbers, others are rounded.
+template <class Pairs, class Codes>
+struct PlanarStrips {
+  static constexpr DType kType = Codes::kType;
+  NEMO_SIMD static void pack(const WeightRows& w, std::int64_t r, std::int64_t count,
+                             std::int64_t first, std::int64_t n, float* strip) {
+    alignas(64) float values[kPairDepth];
+    alignas(64) float words[kStrip * kPairWords];
+    for (std::int64_t i = 0; i < count; ++i) {
+      expand_planar<Codes>(w, r + i, first, n, values);
+      pack_pairs<Pairs>(values, 0, 1, n, words + i * kPairWords, kPairWords);
+    }
+    transpose_strip(count, (n + 1) / 2, words, kPairWords, strip);
+  }
+};
+
+template <class Pairs, class Strips>
 void pair_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, const std::byte* acts,
                  std::int64_t act_stride, std::int64_t tokens, float* y, std::int64_t ldy,
                  std::byte* scratch) noexcept {
@@ -175,16 +201,12 @@ void pair_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
   const std::int64_t most = kPackedBytes / (pieces * kPairWords * 4);
   if (most == 0) {
     Pairs::vectors()
-        .format(DType::bf16)
+        .format(Strips::kType)
         .matmul(w, row0, rows, acts, act_stride, tokens, y, ldy, scratch);
     return;
   }
   auto* packed = reinterpret_cast<float*>(scratch);  // [pieces, tokens, kPairWords]
   alignas(64) float strip[kPairWords * kStrip];
-  alignas(64) BFloat16 tails[kLanes * kPairDepth];
-  const auto row_of = [&](std::int64_t r) NEMO_SIMD_LAMBDA {
-    return reinterpret_cast<const BFloat16*>(w.data + (row0 + r) * w.row_bytes);
-  };
   const auto ldx = act_stride / static_cast<std::int64_t>(sizeof(float));
   for (std::int64_t t = 0; t < tokens; t += most) {
     const std::int64_t count = tokens - t < most ? tokens - t : most;
@@ -203,13 +225,11 @@ void pair_matmul(const WeightRows& w, std::int64_t row0, std::int64_t rows, cons
       const std::int64_t steps = strip_steps(count, height, kPairWords);
       Ahead ahead;
       if (next > 0) {
-        ahead = {reinterpret_cast<const std::byte*>(row_of(r + kStrip)), next * w.row_bytes,
-                 steps * pieces};
+        ahead = {w.data + (row0 + r + kStrip) * w.row_bytes, next * w.row_bytes, steps * pieces};
       }
       for (std::int64_t i = 0; i < pieces; ++i) {
         const std::int64_t width = width_of(i);
-        expand_pair_strip<Pairs>(row_of(r) + i * kPairDepth, w.row_bytes / 2, height, width, tails,
-                                 strip);
+        Strips::pack(w, row0 + r, height, i * kPairDepth, width, strip);
         strip_product<AddPairs<Pairs>>(count, height, (width + 1) / 2,
                                        packed + i * count * kPairWords, kPairWords, strip, 0,
                                        y + t * ldy + r, ldy, i > 0, ahead);

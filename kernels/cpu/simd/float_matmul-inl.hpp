@@ -9,6 +9,7 @@
 #include "ahead-inl.hpp"
 #include "dot-inl.hpp"
 #include "planar-inl.hpp"
+#include "streams-inl.hpp"
 
 #include <nemo/tensor/formats.hpp>
 
@@ -18,7 +19,6 @@ namespace {
 constexpr std::int64_t kPiece = 1024;   // a multiple of every block size; 4 rows = 16 KiB of float
 constexpr std::int64_t kSlabRows = 32;  // decoded rows kept in scratch: 128 KiB, resident in L2
 constexpr std::int64_t kFewTokens = 4;  // fewer: rows pass by once, so no slab of them is kept
-constexpr std::int64_t kStreams = 4;    // places that a few tokens' rows are read from at once
 static_assert(kPiece * kSlabRows * sizeof(float) <= kMatmulScratchBytes);
 
 /// The C++ type of the elements of formats without blocks.
@@ -85,19 +85,12 @@ void float_slab_in_place(const std::byte* w, std::int64_t row_bytes, std::int64_
   }
 }
 
-/// A few tokens' products with rows in the type they are stored in. The four rows multiplied at
-/// once lie kStreams-ths of the stretch apart: hardware follows each place as one long stream,
-/// where neighbouring rows would be many short ones (BF16, Zen 4: 99 % of reading instead of 79).
+/// A few tokens' products with rows in the type they are stored in.
 template <class Element>
 void float_streams_in_place(const std::byte* w, std::int64_t row_bytes, std::int64_t rows,
                             std::int64_t cols, const float* x, std::int64_t ldx,
                             std::int64_t tokens, float* y, std::int64_t ldy) noexcept {
-  const std::int64_t length = (rows + kStreams - 1) / kStreams;
-  for (std::int64_t r = 0; r < length; ++r) {
-    std::int64_t at[kStreams];  // of streams that have ended, the stretch's last row once more
-    for (std::int64_t i = 0; i < kStreams; ++i) {
-      at[i] = i * length + r < rows ? i * length + r : rows - 1;
-    }
+  for_streams(rows, [&](const std::int64_t(&at)[kStreams]) NEMO_SIMD_LAMBDA {
     float sums[kFewTokens][kStreams];
     for (std::int64_t c = 0; c < cols; c += kPiece) {
       const Element* row[kStreams];
@@ -110,7 +103,7 @@ void float_streams_in_place(const std::byte* w, std::int64_t row_bytes, std::int
     for (std::int64_t t = 0; t < tokens; ++t) {
       for (std::int64_t i = 0; i < kStreams; ++i) y[t * ldy + at[i]] = sums[t][i];
     }
-  }
+  });
 }
 
 /// Rows multiplied through a float copy in scratch.

@@ -128,6 +128,33 @@ struct CodeValues<E4m3Codes> {
   }
 };
 
+/// Scales [first, first + count) of a row as floats.
+NEMO_SIMD void load_scales(ScaleType type, const std::byte* plane, std::int64_t first,
+                           std::int64_t count, float* out) {
+  const auto all = [&](const auto* from) NEMO_SIMD_LAMBDA {
+    for_lanes(count, [&](auto at) NEMO_SIMD_LAMBDA { at.store(at.load(from + first), out); });
+  };
+  const auto bytes = [&](auto decode) NEMO_SIMD_LAMBDA {
+    for (std::int64_t g = 0; g < count; ++g) {
+      out[g] = decode(static_cast<std::uint8_t>(plane[first + g]));
+    }
+  };
+  switch (type) {
+    case ScaleType::f32:
+      return all(reinterpret_cast<const float*>(plane));
+    case ScaleType::f16:
+      return all(reinterpret_cast<const Half*>(plane));
+    case ScaleType::bf16:
+      return all(reinterpret_cast<const BFloat16*>(plane));
+    case ScaleType::e8m0:
+      return bytes([](std::uint8_t e) NEMO_SIMD_LAMBDA { return 2.0f * e8m0_half(e); });
+    case ScaleType::e4m3:
+      return bytes([](std::uint8_t x) NEMO_SIMD_LAMBDA { return e4m3(x); });
+    case ScaleType::none:
+      for (std::int64_t g = 0; g < count; ++g) out[g] = 1.0f;
+  }
+}
+
 template <class Codes>
 void expand_planar(const WeightRows& w, std::int64_t r, std::int64_t first, std::int64_t n,
                    float* out) noexcept {

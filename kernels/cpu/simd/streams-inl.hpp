@@ -8,9 +8,10 @@ namespace {
 
 constexpr std::int64_t kStreams = 4;  // places that a few tokens' rows are read from at once
 
-/// fn(at) for `rows` rows, kStreams at a time. Those lie kStreams-ths of the stretch apart: hardware
-/// follows each place as one long stream, where neighbouring rows would be many short ones (BF16,
-/// Zen 4: 99 % of reading instead of 79). Where streams have ended, `at` has the last row once more.
+/// fn(at) for `rows` rows, kStreams at a time. Those lie kStreams-ths of the stretch apart:
+/// hardware follows each place as one long stream, where neighbouring rows would be many short ones
+/// (BF16, Zen 4: 99 % of reading instead of 79). Where streams have ended, `at` has the last row
+/// once more.
 template <class Fn>
 NEMO_SIMD void for_streams(std::int64_t rows, Fn fn) {
   const std::int64_t length = (rows + kStreams - 1) / kStreams;

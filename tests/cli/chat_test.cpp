@@ -192,7 +192,8 @@ TEST_CASE("--hide-reasoning shows the answer alone on a terminal") {
 }
 
 TEST_CASE("Ctrl-C stops an answer and not the program, twice at the prompt leaves") {
-  Terminal terminal(chat({"--min-tokens", "1000000"}));  // an answer that does not end by itself
+  // An answer that does not end by itself, nor within seconds because its context is full.
+  Terminal terminal(chat({"--min-tokens", "1000000", "-c", "100000"}));
   (void)terminal.until("> ");
   terminal.type("Solve: 17 * 23\n");
   (void)terminal.until("\033[2m");

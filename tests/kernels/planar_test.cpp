@@ -280,11 +280,32 @@ TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and fo
     matmuls.emplace_back("emulated", kEmulatedPartProducts.e4m3_matmul);
   }
 #endif
+  struct Shape {
+    std::int64_t cols;
+    ScaleType scale = ScaleType::none;
+    std::int64_t group = 16;
+  };
+  const Shape shapes[] = {{1},
+                          {7},
+                          {15},
+                          {17},
+                          {37},
+                          {64},
+                          {1023},
+                          {1041},
+                          // More tokens and wider rows than fit into the scratch as bf16 parts.
+                          {150000},
+                          {400000},
+                          {96, ScaleType::e8m0, 32},
+                          {2080, ScaleType::e8m0, 32},
+                          {192, ScaleType::f32, 64},
+                          {384, ScaleType::bf16, 128},
+                          {80, ScaleType::f16, 16},
+                          {150016, ScaleType::e8m0, 32}};
   for (const auto& [name, matmul] : matmuls) {
-    // The last ones: more tokens and wider rows than fit into the scratch as bf16 parts.
-    for (const std::int64_t cols : {1, 7, 15, 17, 37, 64, 1023, 1041, 150000, 400000}) {
-      INFO(name << " " << cols << " columns");
-      const StoredMatrix m = random_planar(DType::e4m3, 6, cols, 16, ScaleType::none, 5);
+    for (const auto& [cols, scale, group] : shapes) {
+      INFO(name << " " << cols << " columns, scales " << static_cast<int>(scale));
+      const StoredMatrix m = random_planar(DType::e4m3, 6, cols, group, scale, 5);
       const auto acts = pack_activations(select_kernels("reference"), ActFormat::f32,
                                          random_floats(9 * cols, 1.0f, 3), cols);
       AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);

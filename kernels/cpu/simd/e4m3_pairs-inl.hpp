@@ -52,18 +52,19 @@ void e4m3_dots(const E4m3Rows& rows, std::int64_t cols, const float* x, std::int
     for (F& v : row) v = F(0.0f);
   }
   const auto step = [&](const std::byte* const(&codes)[kStreams], std::int64_t c) NEMO_SIMD_LAMBDA {
-    for (int i = 0; i < kStreams; ++i) {
-      I words[2];
-      Pairs::e4m3_words(codes[i], words[0], words[1]);
-      for (int half = 0; half < 2; ++half) {
-        for (int t = 0; t < kTokens; ++t) {
-          const float* parts = x + t * ldx + c + half * kLanes;
+    I words[2][kStreams];
+    for (int i = 0; i < kStreams; ++i) Pairs::e4m3_words(codes[i], words[0][i], words[1][i]);
+    for (int half = 0; half < 2; ++half) {
+      for (int t = 0; t < kTokens; ++t) {
+        const float* parts = x + t * ldx + c + half * kLanes;
+        const I high = load_bytes(parts);
+        const I low = load_bytes(parts + 2 * kLanes);
+        for (int i = 0; i < kStreams; ++i) {
           F sum = kScaled ? F(0.0f) : acc[t][i];
-          sum = Pairs::add(sum, words[half], load_bytes(parts));
-          sum = Pairs::add(sum, words[half], load_bytes(parts + 2 * kLanes));
+          sum = Pairs::add(Pairs::add(sum, words[half][i], high), words[half][i], low);
           if constexpr (kScaled) {
-            const float* scale = rows.scales + i * rows.ld + c / kE4m3Half;
-            sum = fma(sum, F(scale[half]), acc[t][i]);
+            const F scale(rows.scales[i * rows.ld + c / kE4m3Half + half]);
+            sum = fma(sum, scale, acc[t][i]);
           }
           acc[t][i] = sum;
         }

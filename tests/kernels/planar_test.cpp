@@ -270,7 +270,8 @@ TEST_CASE("planar products of every table match the decoded rows for every tail"
   }
 }
 
-TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and for many") {
+/// The products of FP8 rows that tables decode with, and the emulated ones.
+std::vector<std::pair<std::string, Matmul>> fp8_matmuls() {
   std::vector<std::pair<std::string, Matmul>> matmuls;
   for (const Kernels* table : available_kernels()) {
     matmuls.emplace_back(table->name, table->format(DType::e4m3).matmul);
@@ -280,6 +281,27 @@ TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and fo
     matmuls.emplace_back("emulated", kEmulatedPartProducts.e4m3_matmul);
   }
 #endif
+  return matmuls;
+}
+
+TEST_CASE("every FP8 code multiplies as the number that it is") {
+  StoredMatrix m = random_planar(DType::e4m3, 256, 1, 16, ScaleType::none, 5);
+  for (std::size_t code = 0; code < 256; ++code) m.bytes[code] = static_cast<std::byte>(code);
+  const auto acts = pack_activations(select_kernels("reference"), ActFormat::f32, {1.0f}, 1);
+  AlignedBuffer<std::byte> scratch(kMatmulScratchBytes);
+  for (const auto& [name, matmul] : fp8_matmuls()) {
+    INFO(name);
+    std::vector<float> y(256);
+    matmul(m.view(), 0, 256, acts.bytes.data(), acts.stride, 1, y.data(), 256, scratch.data());
+    int wrong = 0;
+    for (std::size_t code = 0; code < 256; ++code) {
+      wrong += y[code] != e4m3(static_cast<std::uint8_t>(code));
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and for many") {
   struct Shape {
     std::int64_t cols;
     ScaleType scale = ScaleType::none;
@@ -302,7 +324,7 @@ TEST_CASE("FP8 rows of any width: right, and the same bits for few tokens and fo
                           {384, ScaleType::bf16, 128},
                           {80, ScaleType::f16, 16},
                           {150016, ScaleType::e8m0, 32}};
-  for (const auto& [name, matmul] : matmuls) {
+  for (const auto& [name, matmul] : fp8_matmuls()) {
     for (const auto& [cols, scale, group] : shapes) {
       INFO(name << " " << cols << " columns, scales " << static_cast<int>(scale));
       const StoredMatrix m = random_planar(DType::e4m3, 6, cols, group, scale, 5);

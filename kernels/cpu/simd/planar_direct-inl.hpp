@@ -91,10 +91,11 @@ NEMO_SIMD void gather_scales(const WeightRows& w, const std::byte* plane, std::i
   }
 }
 
-/// Codes of a token with the even elements of every kColumns in front.
+/// A token's codes of a tile with the even elements of every kColumns in front; 0: in order.
 template <int kColumns>
-NEMO_SIMD void evens_first(const std::byte* from, std::int64_t cols, std::byte* to) {
-  for (std::int64_t c = 0; c < cols; c += kColumns) {
+NEMO_SIMD void evens_first(const std::byte* from, std::byte* to) {
+  if constexpr (kColumns == 0) __builtin_memcpy(to, from, 32);
+  for (int c = 0; c < 32 && kColumns != 0; c += kColumns) {
     for (int i = 0; i < kColumns; i += 8) {
       const std::uint64_t eight = word_at<std::uint64_t>(from + c + i);
       const std::uint32_t even = even_bytes(eight), odd = even_bytes(eight >> 8);
@@ -108,10 +109,10 @@ NEMO_SIMD void evens_first(const std::byte* from, std::int64_t cols, std::byte* 
 template <class Codes, int kTokens>
 [[gnu::noinline]] void multiply_row_tiles(const CodeLevels<Codes>& levels, const WeightRows& w,
                                           std::int64_t r, std::int64_t ahead, const float* scales,
-                                          const float* mins, const TokenSpan& span, F* sums) {
+                                          const float* mins, const std::byte* acts, F* sums) {
   using Layout = LayoutOf<typename Tiles<Codes>::Block>;
   constexpr int kBytes = RowTiles<Codes>::kBytes;
-  const TokenSpan x = span;
+  const TokenTiles<Layout, kTokens> x{acts};
   const int shift = shift_of(w.planes);
   const std::byte* p = w.data + r * w.row_bytes;
   const std::byte* next = p + ahead;
@@ -140,18 +141,19 @@ template <class Codes, int kTokens>
 template <class Codes, int kTokens = kDirectTokens>
 NEMO_SIMD void multiply_row_tiles_any(std::int64_t tokens, const CodeLevels<Codes>& levels,
                                       const WeightRows& w, std::int64_t r, std::int64_t ahead,
-                                      const float* scales, const float* mins, const TokenSpan& x,
+                                      const float* scales, const float* mins, const std::byte* acts,
                                       F* sums) {
   if (tokens == kTokens) {
-    multiply_row_tiles<Codes, kTokens>(levels, w, r, ahead, scales, mins, x, sums);
+    multiply_row_tiles<Codes, kTokens>(levels, w, r, ahead, scales, mins, acts, sums);
   } else if constexpr (kTokens > 1) {
-    multiply_row_tiles_any<Codes, kTokens - 1>(tokens, levels, w, r, ahead, scales, mins, x, sums);
+    multiply_row_tiles_any<Codes, kTokens - 1>(tokens, levels, w, r, ahead, scales, mins, acts,
+                                               sums);
   }
 }
 
-// What few tokens need of the scratch for laid-out rows: codes in their new order, then scales and
-// biases of kLanes rows.
-constexpr std::int64_t kRowTilesCols = kLaidOutBytes / (kDirectTokens + kLanes);
+// So that the scratch for laid-out rows holds scales and biases of kLanes rows, one for 16 columns
+// at least; the activations' tiles need less.
+constexpr std::int64_t kRowTilesCols = kLaidOutBytes / kLanes;
 
 /// Up to kDirectTokens tokens and kRowTilesCols columns; rows is a multiple of kLanes.
 template <class Codes>
@@ -160,21 +162,11 @@ void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows
                        float* y, std::int64_t ldy, std::byte* scratch) noexcept {
   using Block = typename Tiles<Codes>::Block;
   using Layout = LayoutOf<Block>;
-  auto* aux = reinterpret_cast<float*>(scratch);
-  const std::int64_t aux_stride = w.cols / 32 * Layout::kAux;
-  prepare_aux<Layout, Unpack<Block>::kOffset>(acts, act_stride, w.cols, 0, w.cols / 32, tokens,
-                                              aux);
-  std::byte* sorted = scratch + kQ8ScratchBytes;
-  TokenSpan x{acts, act_stride, aux, aux_stride};
-  if constexpr (RowTiles<Codes>::kEvensFirst != 0) {
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      evens_first<RowTiles<Codes>::kEvensFirst>(acts + t * act_stride, w.cols, sorted + t * w.cols);
-    }
-    x.codes = sorted;
-    x.stride = w.cols;
-  }
+  prepare_tiles<Layout, Unpack<Block>::kOffset>(acts, act_stride, w.cols, 0, w.cols / 32, tokens,
+                                                scratch, evens_first<RowTiles<Codes>::kEvensFirst>);
+  static_assert(kRowTilesCols / 32 * TokenTiles<Layout, kDirectTokens>::kBytes <= kQ8ScratchBytes);
   const std::int64_t groups = ((w.cols - 1) >> shift_of(w.planes)) + 1;
-  auto* scales = reinterpret_cast<float*>(sorted + kDirectTokens * w.cols);
+  auto* scales = reinterpret_cast<float*>(scratch + kQ8ScratchBytes);
   float* mins = scales + groups * kLanes;
   const CodeLevels<Codes> levels{Tiles<Codes>(w.planes)};
   for (std::int64_t r = 0; r < rows; r += kLanes) {
@@ -187,8 +179,8 @@ void multiply_in_place(const WeightRows& w, std::int64_t row0, std::int64_t rows
     F acc[kDirectTokens];
     for (std::int64_t t = 0; t < tokens; ++t) acc[t] = F(0.0f);
     multiply_row_tiles_any<Codes>(tokens, levels, w, row0 + r,
-                                  r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins, x,
-                                  acc);
+                                  r + kLanes < rows ? kLanes * w.row_bytes : 0, scales, mins,
+                                  scratch, acc);
     for (std::int64_t t = 0; t < tokens; ++t) store(acc[t], y + t * ldy + r);
   }
 }

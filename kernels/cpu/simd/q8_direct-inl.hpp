@@ -17,16 +17,15 @@ namespace {
 constexpr std::int64_t kAheadBytes = 8 << 10;
 
 /// sums[g][t] += (kLanes rows of group g) . (token t) over `count` blocks each, which lie one group
-/// after the other; `ahead` is read into cache meanwhile.
+/// after the other; `ahead` is read into cache meanwhile. acts: TokenTiles.
 template <class Block, int kTokens, class Blocks>
 [[gnu::noinline]] void multiply_direct(Blocks p, std::int64_t count, std::int64_t groups,
-                                       const TokenSpan& span, F (*sums)[kDirectTokens],
+                                       const std::byte* acts, F (*sums)[kDirectTokens],
                                        const std::byte* ahead) {
   using Layout = LayoutOf<Block>;
   constexpr int kTiles = Block::kElements / 32;
   constexpr int kTileBytes = kLanes * static_cast<int>(sizeof(Block)) / kTiles;  // as stored
-  // Copies that no store can alias, so that tiles of a block share loads and stay in registers.
-  const TokenSpan x = span;
+  const TokenTiles<Layout, kTokens> x{acts};
   for (std::int64_t g = 0; g < groups; ++g) {
     F acc[kTokens];
     for (int t = 0; t < kTokens; ++t) acc[t] = sums[g][t];
@@ -52,18 +51,18 @@ template <class Block, int kTokens, class Blocks>
 /// multiply_direct for 1 .. kDirectTokens tokens.
 template <class Block, int kTokens = kDirectTokens, class Blocks>
 NEMO_SIMD void multiply_direct_any(std::int64_t tokens, const Blocks& p, std::int64_t count,
-                                   std::int64_t groups, const TokenSpan& x,
+                                   std::int64_t groups, const std::byte* acts,
                                    F (*sums)[kDirectTokens], const std::byte* ahead) {
   if (tokens == kTokens) {
-    multiply_direct<Block, kTokens>(p, count, groups, x, sums, ahead);
+    multiply_direct<Block, kTokens>(p, count, groups, acts, sums, ahead);
   } else if constexpr (kTokens > 1) {
-    multiply_direct_any<Block, kTokens - 1>(tokens, p, count, groups, x, sums, ahead);
+    multiply_direct_any<Block, kTokens - 1>(tokens, p, count, groups, acts, sums, ahead);
   }
 }
 
-/// Columns [0, cols) of all rows with up to kDirectTokens tokens.
+/// Columns [0, cols) of all rows with up to kDirectTokens tokens; acts: their TokenTiles.
 template <class Rows>
-void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const TokenSpan& x,
+void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const std::byte* acts,
                  std::int64_t tokens, float* y, std::int64_t ldy, bool accumulate,
                  std::byte* tail) noexcept {
   using Block = typename Rows::Block;
@@ -94,7 +93,7 @@ void direct_rows(const Rows& w, std::int64_t rows, std::int64_t cols, const Toke
     for (std::int64_t c = 0; c < cols; c += strip) {
       const std::int64_t width = cols - c < strip ? cols - c : strip;
       const std::int64_t count = width / Block::kElements;
-      const TokenSpan some = x.from<LayoutOf<Block>>(0, c);
+      const std::byte* some = acts + c / 32 * tokens * TokenTiles<LayoutOf<Block>, 1>::kBytes;
       const Rows from = w.from(r, c);
       if constexpr (Rows::kKernelOrder) {
         const auto blocks = from.blocks();

@@ -43,7 +43,7 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
   // Few tokens: whole rows (up to what aux holds), so that weights stream as they lie.
   constexpr std::int64_t kStrip = KernelOrder::kStripCols;
   constexpr std::int64_t kDirectCols =
-      kAuxBytes / 4 / DirectLayout::kAux / kDirectTokens * 32 / kStrip * kStrip;
+      kAuxBytes / TokenTiles<DirectLayout, kDirectTokens>::kBytes * 32 / kStrip * kStrip;
   static_assert(kDirectCols > 0 && kPanelCols % kStrip == 0);
   const std::int64_t piece_cols = direct ? kDirectCols : kPanelCols;
   for (std::int64_t c = 0; c < cols; c += piece_cols) {
@@ -53,18 +53,18 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
         kAuxBytes / 4 / (width / 32 * Layout::kAux) / kTokensOf<Layout> * kTokensOf<Layout>;
     for (std::int64_t t = 0; t < tokens; t += direct ? tokens : chunk) {
       const std::int64_t count = direct || tokens - t < chunk ? tokens - t : chunk;
-      const auto prepared = [&]<class L>(L) NEMO_SIMD_LAMBDA {
-        const std::byte* rows_of_tokens = acts + t * act_stride;
-        prepare_aux<L, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, cols, c, width / 32,
-                                               count, aux);
-        return TokenSpan{rows_of_tokens + c, act_stride, aux, width / 32 * L::kAux};
-      };
+      const std::byte* rows_of_tokens = acts + t * act_stride;
       float* out = y + t * ldy;
       if (count <= kDirectTokens) {
-        direct_rows(piece, rows, width, prepared(DirectLayout{}), count, out, ldy, c > 0, tail);
+        prepare_tiles<DirectLayout, Unpack<Block>::kOffset>(
+            rows_of_tokens, act_stride, cols, c, width / 32, count, scratch,
+            [](const std::byte* codes, std::byte* to) { __builtin_memcpy(to, codes, 32); });
+        direct_rows(piece, rows, width, scratch, count, out, ldy, c > 0, tail);
       } else {
-        panel_rows<Layout>(piece, rows, width, prepared(Layout{}), count, out, ldy, c > 0, tail,
-                           panels);
+        prepare_aux<Layout, Unpack<Block>::kOffset>(rows_of_tokens, act_stride, cols, c, width / 32,
+                                                    count, aux);
+        const TokenSpan x{rows_of_tokens + c, act_stride, aux, width / 32 * Layout::kAux};
+        panel_rows<Layout>(piece, rows, width, x, count, out, ldy, c > 0, tail, panels);
       }
     }
   }

@@ -73,7 +73,7 @@ struct BFloat16 {
 }
 
 /// E4M3 without special values, as MLX reads it: 0x7f and 0xff are +-480 (NaN elsewhere).
-[[gnu::always_inline]] inline float e4m3(std::uint8_t x) noexcept {
+[[gnu::always_inline]] constexpr float e4m3(std::uint8_t x) noexcept {
   const std::uint32_t sign = static_cast<std::uint32_t>(x & 0x80u) << 24;
   // E4M3 bits moved to a float's place have 2^-120 of their value, subnormals included.
   const float magnitude = std::bit_cast<float>((x & 0x7fu) << 20) * 0x1p120f;

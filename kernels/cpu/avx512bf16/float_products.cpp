@@ -14,11 +14,7 @@ struct E4m3Bytes {
   alignas(64) std::uint8_t low[128], high[128];
   constexpr E4m3Bytes() : low(), high() {
     for (int code = 0; code < 128; ++code) {
-      const int exponent = code >> 3;
-      const int mantissa = code & 7;
-      const float value = exponent == 0 ? static_cast<float>(mantissa) * 0x1p-9f
-                                        : static_cast<float>(8 + mantissa) * 0x1p-10f *
-                                              static_cast<float>(1 << exponent);
+      const float value = e4m3(static_cast<std::uint8_t>(code));
       const auto bits = __builtin_bit_cast(std::uint32_t, value) >> 16;
       low[code] = static_cast<std::uint8_t>(bits);
       high[code] = static_cast<std::uint8_t>(bits >> 8);

@@ -73,8 +73,8 @@ struct TokenSpan {
 
 /// Activations of few tokens, all that belongs to a tile together: codes[kTokens, 32], aux[kTokens,
 /// kAux]. Weights that stream through L1 drive out of it what lies in several places, one for each
-/// token's codes and aux, sooner than a single stream of the same size: of the 59 GB/s that two
-/// Zen 4 cores read, Q4_0 with two tokens of 2,688 columns gets 51 from rows and 58 from tiles.
+/// token's codes and aux, sooner than a single stream of the same size: of the 62 GB/s that two
+/// Zen 4 cores read, Q4_0 with two tokens of 2,688 columns gets 51 from rows and 57 from tiles.
 template <class Layout, int kTokens>
 struct TokenTiles {
   static constexpr std::int64_t kBytes = kTokens * (32 + Layout::kAux * std::int64_t{4});

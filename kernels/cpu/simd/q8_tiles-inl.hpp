@@ -55,10 +55,7 @@ struct TokenSpan {
   std::int64_t aux_stride;
 
   /// Those of a tile.
-  template <class Layout>
-  NEMO_SIMD const std::byte* codes_of(std::int64_t tile) const {
-    return codes + 32 * tile;
-  }
+  NEMO_SIMD const std::byte* codes_of(std::int64_t tile) const { return codes + 32 * tile; }
   template <class Layout>
   NEMO_SIMD const float* aux_of(std::int64_t tile) const {
     return aux + Layout::kAux * tile;
@@ -82,10 +79,7 @@ struct TokenTiles {
   static constexpr std::int64_t aux_stride = Layout::kAux;
   const std::byte* p;
 
-  template <class>
-  NEMO_SIMD const std::byte* codes_of(std::int64_t tile) const {
-    return p + kBytes * tile;
-  }
+  NEMO_SIMD const std::byte* codes_of(std::int64_t tile) const { return p + kBytes * tile; }
   template <class>
   NEMO_SIMD const float* aux_of(std::int64_t tile) const {
     return reinterpret_cast<const float*>(p + kBytes * tile + 32 * kTokens);
@@ -212,7 +206,7 @@ NEMO_SIMD void add_quads(const I (&quads)[8], const F* scale, const F* min, cons
       dots[g][t] = start_of<Layout>(aux + t * x.aux_stride, g, starts);
     }
     Layout::Product::template quads<kTokens, Layout::kQuads>(
-        quads + g * Layout::kQuads, x.template codes_of<Layout>(tile) + 16 * g, x.stride, dots[g]);
+        quads + g * Layout::kQuads, x.codes_of(tile) + 16 * g, x.stride, dots[g]);
   }
   add_dots<Layout>(dots, scale, min, aux, x.aux_stride, acc);
 }
@@ -224,7 +218,7 @@ NEMO_SIMD void add_tile(const I (&low)[4], const I (&high)[4], const F* scale, c
                         F (&acc)[kTokens]) {
   using Product = typename Layout::Product;
   if constexpr (!Blocks::kKernelOrder && kTokens <= kRowTokens) {
-    const std::byte* codes = x.template codes_of<Layout>(tile);
+    const std::byte* codes = x.codes_of(tile);
     const float* aux = x.template aux_of<Layout>(tile);
     I dots[Layout::kGroups][kTokens];
     if constexpr (Layout::kGroups == 1) {

@@ -40,7 +40,8 @@ void multiply_rows(const Rows& w, std::int64_t cols, std::int64_t rows, const st
   std::byte* tail = scratch + kAuxBytes;
   std::byte* panels = tail + kTailBytes;
   const bool direct = tokens <= kDirectTokens;
-  // Few tokens: whole rows (up to what aux holds), so that weights stream as they lie.
+  // Few tokens: whole rows (as many columns as aux holds tiles of), so that weights stream as they
+  // lie.
   constexpr std::int64_t kStrip = KernelOrder::kStripCols;
   constexpr std::int64_t kDirectCols =
       kAuxBytes / TokenTiles<DirectLayout, kDirectTokens>::kBytes * 32 / kStrip * kStrip;

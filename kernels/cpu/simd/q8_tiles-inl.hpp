@@ -96,11 +96,10 @@ struct TokenRow {
   const std::int32_t* sums;
 
   NEMO_SIMD TokenRow(const std::byte* row, std::int64_t cols, std::int64_t first) {
-    const std::int64_t scales_at = Q8Row::codes_bytes(cols);
-    const std::int64_t sums_at = scales_at + (cols / 32 * 4 + 63) / 64 * 64;
+    const Q8Row whole = Q8Row::at(const_cast<std::byte*>(row), cols);
     codes = row + first;
-    scales = reinterpret_cast<const float*>(row + scales_at) + first / 32;
-    sums = reinterpret_cast<const std::int32_t*>(row + sums_at) + first / 16;
+    scales = whole.scales + first / 32;
+    sums = whole.sums + first / 16;
   }
 };
 
